@@ -1,0 +1,83 @@
+"""The contract of a self-supervised method, and how a batch of clips is read."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@dataclass
+class LossPart:
+    """A part of a method's loss that can be back-propagated alone.
+
+    Attributes:
+        clips: what the encoder sees with gradient: list of uint8 tensors of shape (B, T, H, W, 3).
+        targets: what they are compared with, computed without gradient; its form is the method's own.
+        weight: the part's share of the loss, usually 1 / number of parts.
+    """
+
+    clips: list[torch.Tensor]
+    targets: Any
+    weight: float
+
+
+class SSLMethod(nn.Module, ABC):
+    """A method of section 3.2: how its loss falls into parts, one part's loss, and what follows a step.
+
+    The trainer calls `split` once for each batch, `forward` on each part (back-propagating each as it comes) and
+    `after_step` when the optimizer has stepped.  `forward` on a whole batch is detectron2's contract: the sum over
+    the parts, hence the same gradients, in one graph.
+
+    Args:
+        pixel_mean, pixel_std: grey levels (0..255) of each channel, for `normalize`.
+    """
+
+    def __init__(self, *, pixel_mean, pixel_std):
+        super().__init__()
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean, dtype=torch.float32), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std, dtype=torch.float32), persistent=False)
+
+    @property
+    def device(self):
+        return self.pixel_mean.device
+
+    @abstractmethod
+    def split(self, clips):
+        """Compute the targets, without gradient, and say how the loss falls into parts.
+
+        Args:
+            clips: rho (two for rho = 1) uint8 tensors of shape (B, T, H, W, 3) on the model's device.
+        Returns:
+            list[LossPart]
+        """
+
+    @abstractmethod
+    def losses(self, part):
+        """Return the part's loss dict, name -> scalar tensor, before `part.weight` is applied."""
+
+    def after_step(self, progress):
+        """Update what is the method's own (momentum encoder, queue) after a step; `progress` in [0, 1)."""
+
+    def forward(self, inputs):
+        """Return a loss dict: of one `LossPart`, or of a whole batch in detectron2's form.
+
+        Args:
+            inputs: a LossPart, or list[dict], each with "clips": rho uint8 tensors of shape (T, H, W, 3).
+        """
+        parts = [inputs] if isinstance(inputs, LossPart) else self.split(self.stack_clips(inputs))
+        total = {}
+        for part in parts:
+            for name, loss in self.losses(part).items():
+                total[name] = total.get(name, 0.0) + part.weight * loss
+        return total
+
+    def stack_clips(self, batched_inputs):
+        """Stack the i-th clips of all videos: list[dict] -> rho uint8 tensors (B, T, H, W, 3) on the model's device."""
+        by_clip = zip(*(x["clips"] for x in batched_inputs), strict=True)
+        return [torch.stack(clips).to(self.device, non_blocking=True) for clips in by_clip]
+
+    def normalize(self, clip):
+        """uint8 (B, T, H, W, 3) -> float32 (B, 3, T, H, W), zero mean and unit deviation, channels last in memory."""
+        return ((clip.float() - self.pixel_mean) / self.pixel_std).permute(0, 4, 1, 2, 3)
