@@ -1,0 +1,31 @@
+"""Packaging; see README.md for how to install (detectron2 first: tools/install_detectron2.py)."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+root = Path(__file__).parent
+
+setup(
+    name="vdet_ssl",
+    version=re.search(r'__version__ = "(.+)"', (root / "vdet_ssl/__init__.py").read_text())[1],
+    description="Unsupervised spatiotemporal pre-training and action detection on detectron2",
+    long_description=(root / "README.md").read_text() if (root / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    packages=find_packages(include=["vdet_ssl", "vdet_ssl.*"]),
+    python_requires=">=3.10",
+    install_requires=[
+        "torch>=2.6",
+        "torchvision",
+        "detectron2>=0.6",
+        "fvcore",
+        "iopath",
+        "pycocotools",
+        "opencv-python",
+        "pandas",
+        "pyarrow",  # pandas reads and writes video manifests (parquet) with it
+        "av>=12",
+    ],
+    extras_require={"test": ["pytest", "ruff"]},
+)
