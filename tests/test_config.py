@@ -1,0 +1,63 @@
+import pytest
+
+from vdet_ssl.config import ConfigError, get_cfg, load_cfg
+
+
+def write(path, text):
+    path.write_text(text)
+    return str(path)
+
+
+def test_base_file_and_command_line_override_defaults(tmp_path):
+    write(tmp_path / "base.yaml", "SOLVER:\n  BASE_LR: 4.8\n  WEIGHT_DECAY: 1e-6\n  MAX_EPOCHS: 200\n")
+    path = write(tmp_path / "a.yaml", "_BASE_: base.yaml\nSOLVER:\n  BASE_LR: 2\nDATASETS:\n  TRAIN: [a.csv]\n")
+    cfg = load_cfg(path, ["INPUT.NUM_CLIPS", "4", "DATASETS.TEST", "b.csv"])
+    assert cfg.SOLVER.BASE_LR == 2.0 and isinstance(cfg.SOLVER.BASE_LR, float)
+    assert cfg.SOLVER.WEIGHT_DECAY == 1e-6 and cfg.SOLVER.MAX_EPOCHS == 200.0
+    assert cfg.INPUT.NUM_CLIPS == 4
+    assert cfg.DATASETS.TRAIN == ("a.csv",) and cfg.DATASETS.TEST == ("b.csv",)
+
+
+def test_written_config_reads_back_the_same(tmp_path):
+    cfg = load_cfg("", ["SOLVER.BASE_LR", "0.3", "MODEL.WEIGHTS", "x.pth"])
+    assert load_cfg(write(tmp_path / "config.yaml", cfg.dump())).dump() == cfg.dump()
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("INPUT:\n  NUM_CLIP: 2\n", r"a\.yaml:2: there is no key INPUT\.NUM_CLIP; .* INPUT\.NUM_CLIPS$"),
+        ("NUM_CLIPS: 2\n", r"a\.yaml:1: there is no key NUM_CLIPS; .* INPUT\.NUM_CLIPS$"),
+        ("INPUT:\n  NUM_CLIPS:\n    X: 2\n", r"a\.yaml:3: there is no key INPUT\.NUM_CLIPS\.X"),
+        ("INPUT:\n  NUM_CLIPS: 2\n  FORMAT: RGB\n  NUM_CLIPS: 3\n", r"a\.yaml:4: INPUT\.NUM_CLIPS is set twice.*line 2"),
+        ("INPUT:\n  NUM_CLIPS: 2\nINPUT:\n  FORMAT: RGB\n", r"a\.yaml:3: INPUT is set twice"),
+        ("INPUT:\n  NUM_CLIPS: two\n", r"a\.yaml:2: INPUT\.NUM_CLIPS takes a int, as in 2, not 'two'"),
+        ("INPUT: 3\n", r"a\.yaml:1: INPUT takes a group of keys, not 3"),
+        ("_BASE_: nowhere.yaml\n", r"a\.yaml: its _BASE_ .*nowhere\.yaml does not exist"),
+        ("INPUT: [\n", r"a\.yaml: not valid yaml"),
+        ("just text\n", r"a\.yaml: expected KEY: value"),
+    ],
+)
+def test_a_bad_file_is_refused_with_file_line_and_nearest_key(tmp_path, text, message):
+    with pytest.raises(ConfigError, match=message):
+        load_cfg(write(tmp_path / "a.yaml", text))
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (["MODEL.WEIGHT", "x"], "command line: there is no key MODEL.WEIGHT; the nearest one is MODEL.WEIGHTS"),
+        (["MODEL.WEIGHTS"], "pairs of KEY VALUE"),
+        (["SOLVER.MAX_ITER", "1.5"], "SOLVER.MAX_ITER takes a int"),
+    ],
+)
+def test_a_bad_override_is_refused(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        load_cfg("", overrides)
+
+
+def test_a_frozen_config_cannot_be_changed():
+    cfg = get_cfg()
+    cfg.freeze()
+    with pytest.raises(ConfigError, match="frozen"):
+        cfg.merge_from_list(["SEED", "1"])
