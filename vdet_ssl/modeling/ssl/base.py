@@ -24,11 +24,13 @@ class LossPart:
 
 
 class SSLMethod(nn.Module, ABC):
-    """A method of section 3.2: how its loss falls into parts, one part's loss, and what follows a step.
+    """A method of section 3.2: how its loss falls into parts, one part's loss, and what goes with a step.
 
-    The trainer calls `split` once for each batch, `forward` on each part (back-propagating each as it comes) and
-    `after_step` when the optimizer has stepped.  `forward` on a whole batch is detectron2's contract: the sum over
-    the parts, hence the same gradients, in one graph.
+    The trainer calls `split` once for each batch and `forward` on each part, back-propagating each as it comes.  After
+    one such round, or several that are accumulated, it calls `before_step`, the optimizer and `after_step`.  `forward`
+    on a whole batch is detectron2's contract: the sum over the parts, hence the same gradients, in one graph.
+
+    A subclass has an `encoder` (see `Encoder`), whose backbone is what pre-training is for.
 
     Args:
         pixel_mean, pixel_std: grey levels (0..255) of each channel, for `normalize`.
@@ -38,6 +40,10 @@ class SSLMethod(nn.Module, ABC):
         super().__init__()
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean, dtype=torch.float32), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std, dtype=torch.float32), persistent=False)
+
+    @classmethod
+    def from_config(cls, cfg):
+        return {"pixel_mean": cfg.MODEL.PIXEL_MEAN, "pixel_std": cfg.MODEL.PIXEL_STD}
 
     @property
     def device(self):
@@ -57,8 +63,11 @@ class SSLMethod(nn.Module, ABC):
     def losses(self, part):
         """Return the part's loss dict, name -> scalar tensor, before `part.weight` is applied."""
 
+    def before_step(self, progress):
+        """Change gradients between the last back-propagation and the optimizer's step; `progress` in [0, 1)."""
+
     def after_step(self, progress):
-        """Update what is the method's own (momentum encoder, queue) after a step; `progress` in [0, 1)."""
+        """Update what is the method's own (momentum encoder, queue) after a step; `progress` in [0, 1) is that step's."""
 
     def forward(self, inputs):
         """Return a loss dict: of one `LossPart`, or of a whole batch in detectron2's form.
@@ -81,3 +90,8 @@ class SSLMethod(nn.Module, ABC):
     def normalize(self, clip):
         """uint8 (B, T, H, W, 3) -> float32 (B, 3, T, H, W), zero mean and unit deviation, channels last in memory."""
         return ((clip.float() - self.pixel_mean) / self.pixel_std).permute(0, 4, 1, 2, 3)
+
+
+def others(keys, i):
+    """The keys (rho, B, d) of all clips but the i-th: (rho - 1, B, d), the positives of that clip."""
+    return torch.cat([keys[:i], keys[i + 1 :]])

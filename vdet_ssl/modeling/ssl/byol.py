@@ -1,0 +1,65 @@
+"""BYOL for any number of clips (section 3.2, B.1)."""
+
+import torch
+from detectron2.config import configurable
+from detectron2.modeling import META_ARCH_REGISTRY
+
+from vdet_ssl.layers import MLP, annealed_momentum, momentum_copy, norm_factory, update_ema
+from vdet_ssl.losses import negative_cosine
+
+from .base import LossPart, SSLMethod, others
+from .encoder import Encoder
+from .monitor import monitor_embeddings
+
+
+@META_ARCH_REGISTRY.register()
+class BYOL(SSLMethod):
+    """Each clip's prediction is drawn to the momentum encoder's embeddings of the other clips: eq. (2).
+
+    There is a part for each clip, the query; memory does not grow with their number, as nothing is back-propagated
+    into the targets.
+
+    Args:
+        encoder: nn.Module, normalised clips (B, 3, T, H, W) -> embeddings (B, d); the momentum encoder starts as its copy.
+        predictor: nn.Module, (B, d) -> (B, d).
+        momentum: m_base.
+        anneal_momentum: move the momentum from m_base to 1 (A.3).
+        loss_weight: factor on eq. (2).
+    """
+
+    @configurable
+    def __init__(self, *, encoder, predictor, momentum, anneal_momentum, loss_weight, **kwargs):
+        super().__init__(**kwargs)
+        self.encoder = encoder
+        self.predictor = predictor
+        self.momentum_encoder = momentum_copy(encoder)
+        self.momentum = momentum
+        self.anneal_momentum = anneal_momentum
+        self.loss_weight = loss_weight
+
+    @classmethod
+    def from_config(cls, cfg):
+        c = cfg.MODEL.BYOL
+        norm = norm_factory(c.MLP_NORM, cfg.MODEL.BN)
+        return {
+            **super().from_config(cfg),
+            "encoder": Encoder(cfg, c),
+            "predictor": MLP(c.EMBED_DIM, c.HIDDEN_DIM, c.EMBED_DIM, c.PREDICTOR_LAYERS, norm),
+            "momentum": c.MOMENTUM,
+            "anneal_momentum": c.ANNEAL_MOMENTUM,
+            "loss_weight": c.LOSS_WEIGHT,
+        }
+
+    @torch.no_grad()
+    def split(self, clips):
+        keys = torch.stack([self.momentum_encoder(self.normalize(clip)) for clip in clips])
+        return [LossPart([clip], others(keys, i), 1 / len(clips)) for i, clip in enumerate(clips)]
+
+    def losses(self, part):
+        embeddings = self.encoder(self.normalize(part.clips[0]))
+        monitor_embeddings(embeddings, part.targets)
+        return {"loss_byol": self.loss_weight * negative_cosine(self.predictor(embeddings), part.targets)}
+
+    def after_step(self, progress):
+        momentum = annealed_momentum(self.momentum, progress) if self.anneal_momentum else self.momentum
+        update_ema(self.momentum_encoder, self.encoder, momentum)
