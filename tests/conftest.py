@@ -1,4 +1,4 @@
-"""Fixtures that several tests share: encoded videos whose every frame says which one it is."""
+"""Fixtures that several tests share: encoded videos whose every frame says which one it is, groups of processes."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
+import torch.distributed as dist
 
 BLOCK = 8  # pixels of a painted bit
 BITS = 16  # of a painted number, and of a painted time in milliseconds
@@ -112,3 +114,25 @@ def shared_videos():
     if not folder.exists():
         pytest.skip("no ../shared/videos")
     return folder
+
+
+def _in_process(rank, function, world_size, folder, args):
+    torch.set_num_threads(1)
+    torch.manual_seed(rank)  # as in detectron2, where every process has a seed of its own
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world_size)
+    torch.save(function(*args), folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture
+def run_distributed(tmp_path_factory):
+    """run(function, world_size, *args): call it in that many gloo processes; list of what each rank returns (tensors)."""
+
+    def run(function, world_size, *args):
+        folder = tmp_path_factory.mktemp("processes")
+        # Forked, as the modules of tests cannot be imported by name.
+        args = (function, world_size, folder, args)
+        torch.multiprocessing.start_processes(_in_process, args, nprocs=world_size, start_method="fork")
+        return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(world_size)]
+
+    return run
