@@ -1,0 +1,3 @@
+from .checkpointer import CheckpointError, VideoCheckpointer
+
+__all__ = ["CheckpointError", "VideoCheckpointer"]

@@ -1,0 +1,126 @@
+"""Checkpoints: read safely, matched by name, and told apart: what was loaded, what was not, and why."""
+
+import logging
+import os
+from collections import defaultdict
+from dataclasses import dataclass
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from fvcore.common.checkpoint import _IncompatibleKeys
+from tabulate import tabulate
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be read or does not fit the model; the message names the file and says what to do."""
+
+
+@dataclass
+class Match:
+    """What became of one entry of the model: `source` is the checkpoint's key, `problem` why it was not loaded."""
+
+    name: str
+    numel: int
+    source: str | None = None
+    problem: str = ""
+
+
+class VideoCheckpointer(DetectionCheckpointer):
+    """detectron2's DetectionCheckpointer that takes a backbone from wherever it stands in a checkpoint.
+
+    A backbone is found as `backbone.*` (detectors, classifiers) or `encoder.backbone.*` (a method's online encoder);
+    a momentum encoder that is not in the checkpoint starts as the encoder.  After loading, a table says what was
+    loaded, what was not and why.
+
+    Args:
+        model: the model, possibly in DistributedDataParallel.
+        save_dir: folder of checkpoints.
+        min_coverage: least share, 0..1, of the backbone's parameters and statistics that an initialisation has to
+            cover; less raises CheckpointError.
+        whole_model: whether all of the model has to be covered (evaluation) instead.
+        checkpointables: what else is saved, and restored on resume, as for detectron2.
+    """
+
+    def __init__(self, model, save_dir="", *, min_coverage, whole_model=False, **checkpointables):
+        super().__init__(model, save_dir, **checkpointables)
+        self.min_coverage = min_coverage
+        self.whole_model = whole_model
+        self._path = ""
+
+    def load(self, path, checkpointables=None):
+        self._path = path
+        if path and not os.path.isfile(self.path_manager.get_local_path(path)):
+            raise CheckpointError(f"{path}: there is no such checkpoint (MODEL.WEIGHTS)")
+        return super().load(path, checkpointables)
+
+    def _load_file(self, f):
+        try:
+            loaded = torch.load(f, map_location="cpu", weights_only=True)
+        except Exception as e:
+            raise CheckpointError(f"{self._path}: not a checkpoint of tensors and plain values: {e}") from e
+        return loaded if isinstance(loaded, dict) and "model" in loaded else {"model": loaded}
+
+    def _load_model(self, checkpoint):
+        weights = checkpoint.pop("model")
+        if not isinstance(weights, dict) or not all(isinstance(v, torch.Tensor) for v in weights.values()):
+            raise CheckpointError(f"{self._path}: its 'model' is not a state dict (name -> tensor)")
+        weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
+        state = self.model.state_dict()
+        matches = match_weights(state, weights)
+        report(self._path, matches, unused={*weights} - {m.source for m in matches})
+        self._check_coverage(matches)
+        self.model.load_state_dict({m.name: weights[m.source] for m in matches if not m.problem}, strict=False)
+        return _IncompatibleKeys([], [], [])  # the table above said it all
+
+    def _check_coverage(self, matches):
+        part, least = ("model", 1.0) if self.whole_model else ("backbone", self.min_coverage)
+        counted = [m for m in matches if (self.whole_model or "backbone." in m.name) and m.numel]
+        covered = sum(m.numel for m in counted if not m.problem) / max(sum(m.numel for m in counted), 1)
+        if counted and covered < least:
+            raise CheckpointError(
+                f"{self._path} covers {covered:.1%} of the {part}, less than {least:.1%}; see the table above. "
+                + ("Evaluation needs all of it." if self.whole_model else "MODEL.WEIGHTS_MIN_COVERAGE 0 takes it anyway.")
+            )
+
+
+def match_weights(state, weights):
+    """Say for each entry of a model's state dict where it is in a checkpoint's: list[Match], in the model's order."""
+    matches = []
+    for name, tensor in state.items():
+        match = Match(name, 0 if name.endswith("num_batches_tracked") else tensor.numel())
+        match.source = next((source for source in _sources(name) if source in weights), None)
+        if match.source is None:
+            match.problem = "not in the checkpoint"
+        elif weights[match.source].shape != tensor.shape:
+            here, there = tuple(tensor.shape), tuple(weights[match.source].shape)
+            match.problem = f"shape {there} in the checkpoint, {here} in the model"
+        matches.append(match)
+    return matches
+
+
+def _sources(name):
+    """Return the checkpoint keys that an entry of the model may come from, the best first."""
+    name = name.removeprefix("module.")
+    sources = [name, name.replace("momentum_encoder.", "encoder.", 1)]
+    if "backbone." in name:
+        below = name.split("backbone.", 1)[1]
+        sources += [f"encoder.backbone.{below}", f"backbone.{below}"]
+    return sources
+
+
+def report(path, matches, unused):
+    """Log a table: module, share loaded, reason; and the checkpoint's keys that the model has no place for."""
+    groups = defaultdict(list)
+    for match in matches:
+        groups[".".join(match.name.removeprefix("module.").split(".")[:-1][:3])].append(match)
+    rows = []
+    for group, members in groups.items():
+        total, loaded = sum(m.numel for m in members), sum(m.numel for m in members if not m.problem)
+        problems = {m.problem for m in members if m.problem and m.numel}
+        rows.append([group, f"{loaded:,} / {total:,}", "; ".join(sorted(problems)) or "loaded"])
+    table = tabulate(rows, headers=["module", "values loaded", "what happened"], tablefmt="pipe")
+    logger = logging.getLogger(__name__)
+    logger.info(f"Weights of {path}:\n{table}")
+    if unused:
+        groups = sorted({".".join(name.split(".")[:2]) for name in unused})
+        logger.info(f"Not used from the checkpoint: {len(unused)} entries of {', '.join(groups)}")

@@ -1,0 +1,46 @@
+"""From a command line to a resolved config and the trainer that fits it."""
+
+import logging
+
+import torch
+from detectron2.engine import default_argument_parser, default_setup
+from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+
+from vdet_ssl.config import load_cfg
+from vdet_ssl.data import dataset_size
+from vdet_ssl.modeling import SSLMethod
+from vdet_ssl.solver import resolve_schedule
+
+from .trainer import SSLTrainer, VideoTrainer
+
+__all__ = ["default_argument_parser", "setup", "trainer_class"]
+
+
+def setup(args):
+    """Return the frozen, resolved config of parsed arguments; set up loggers, seeds and OUTPUT_DIR/config.yaml.
+
+    Resolved means: the device is one this machine has, epochs are iterations, and the learning rate is scaled to the
+    batch (what was changed is logged).
+    """
+    cfg = load_cfg(args.config_file, args.opts)
+    logger = setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="vdet_ssl")
+    if cfg.SEED < 0:
+        cfg.SEED = comm.shared_random_seed() % 2**31
+    if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
+        logger.info("No GPU is available: MODEL.DEVICE is cpu")
+        cfg.MODEL.DEVICE = "cpu"
+    if not args.eval_only:
+        resolve_schedule(cfg, dataset_size(cfg.DATASETS.TRAIN))
+    cfg.freeze()
+    default_setup(cfg, args)
+    return cfg
+
+
+def trainer_class(cfg):
+    """SSLTrainer where MODEL.META_ARCHITECTURE is a self-supervised method, else VideoTrainer."""
+    architecture = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+    trainer = SSLTrainer if issubclass(architecture, SSLMethod) else VideoTrainer
+    logging.getLogger(__name__).info(f"{cfg.MODEL.META_ARCHITECTURE} is trained by {trainer.__name__}")
+    return trainer

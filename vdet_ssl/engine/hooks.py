@@ -1,0 +1,36 @@
+"""Hooks that differ from detectron2's."""
+
+from detectron2.engine import HookBase, hooks
+
+
+class LRSchedule(HookBase):
+    """Set the learning rate before each step: base_lr * multiplier(progress), progress = iteration / max_iter.
+
+    It has no state of its own, so there is nothing to restore on resume (detectron2 0.6 loses its scheduler's).
+
+    Args:
+        optimizer: all of its groups get the same rate.
+        base_lr: the rate that `multiplier` scales.
+        multiplier: function of progress in [0, 1), as in fvcore's param_scheduler.
+    """
+
+    def __init__(self, optimizer, base_lr, multiplier):
+        self.optimizer = optimizer
+        self.base_lr = base_lr
+        self.multiplier = multiplier
+
+    def before_step(self):
+        lr = self.base_lr * self.multiplier(self.trainer.iter / self.trainer.max_iter)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.trainer.storage.put_scalar("lr", lr, smoothing_hint=False)
+
+
+class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
+    """detectron2's, with the positions of all processes in their data; so it runs on every process (one writes)."""
+
+    def after_step(self):
+        done = self.trainer.iter + 1
+        if done % self.period == 0 or done >= self.max_iter:
+            self.trainer.gather_loader_states()
+        super().after_step()
