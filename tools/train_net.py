@@ -10,8 +10,6 @@
 
 import sys
 
-from detectron2.utils import comm
-
 from vdet_ssl.checkpoint import CheckpointError, VideoCheckpointer
 from vdet_ssl.config import ConfigError
 from vdet_ssl.data import VideoError

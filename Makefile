@@ -1,0 +1,28 @@
+# Everything runs in .venv, which the first target creates; PYTHON is the interpreter it is made from (3.10 or newer).
+PYTHON ?= python3
+RUN := .venv/bin/python
+
+.PHONY: demo test test-all lint clean
+
+demo: .venv/installed
+	$(RUN) tools/demo.py --output output/demo
+
+test: .venv/installed
+	$(RUN) -m pytest -q
+
+test-all: .venv/installed
+	$(RUN) -m pytest -q -m "slow or not slow"
+
+lint: .venv/installed
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+.venv/installed: setup.py tools/install_detectron2.py
+	$(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet torch torchvision
+	$(RUN) tools/install_detectron2.py
+	$(RUN) -m pip install --quiet --editable ".[test]"
+	touch $@
+
+clean:
+	rm -rf .venv output
