@@ -140,7 +140,7 @@ class FrozenBatchNorm(FrozenBatchNorm2d):
     def convert_frozen_batchnorm(cls, module):
         """Replace every batch norm in `module` by a frozen one with the same values; return `module`, or its stand-in."""
         if isinstance(module, _BatchNorm):
-            frozen = cls(module.num_features, module.eps).to(module.weight.device)
+            frozen = cls(module.num_features, module.eps).to(module.weight)
             frozen.load_state_dict({name: module.state_dict()[name] for name in frozen.state_dict()})
             return frozen
         for name, child in module.named_children():
