@@ -6,6 +6,7 @@ Embeddings need not be normalised: every loss takes the cosine similarity, sim(q
 from functools import wraps
 
 import torch
+from torch.nn.functional import softplus
 
 
 def l2_normalize(x, eps=1e-8):
@@ -43,3 +44,51 @@ def negative_cosine(queries, positives):
     """
     similarity = (l2_normalize(queries) * l2_normalize(positives)).sum(-1)
     return -similarity.sum(0).mean()
+
+
+@in_float32
+def info_nce(queries, keys, positive, negative, *, temperature, multiple_positives):
+    """Eq. (1), MoCo and SimCLR, averaged over the queries:
+
+        L_q = - log( sum over k+ of exp(sim(q, k) / alpha)  /  sum over k+ and k- of exp(sim(q, k) / alpha) ).
+
+    Args:
+        queries: float (N, d).
+        keys: float (M, d).
+        positive, negative: bool (N, M), what each key is to each query; neither: the key is left out.  Every query needs
+            at least one of each.
+        temperature: alpha.
+        multiple_positives: "sum" is the equation: one softmax, the positives summed in its numerator.  "mean" is what
+            PySlowFast does: the mean over one softmax per positive, with that positive alone beside the negatives.
+    Returns:
+        scalar >= 0.
+    """
+    logits = l2_normalize(queries) @ l2_normalize(keys).T / temperature
+    negatives = logits.masked_fill(~negative, -torch.inf).logsumexp(dim=1, keepdim=True)
+    if multiple_positives == "sum":
+        positives = logits.masked_fill(~positive, -torch.inf).logsumexp(dim=1, keepdim=True)
+        return softplus(negatives - positives).mean()
+    if multiple_positives == "mean":
+        per_positive = softplus(negatives - logits) * positive
+        return (per_positive.sum(dim=1) / positive.sum(dim=1)).mean()
+    raise ValueError(f'MULTIPLE_POSITIVES is {multiple_positives!r}: take "sum" (the equation) or "mean" (PySlowFast).')
+
+
+@in_float32
+def swapped_prediction(scores, targets, *, temperature):
+    """Eq. (3), SwAV, averaged over the queries: every clip predicts the prototypes of each other clip of its video.
+
+    It is the cross-entropy of SwAV [9] and of PySlowFast: D_KL(target || prediction) plus the entropy of the target,
+    through which no gradient flows.  The mean over the rho - 1 targets is taken.
+
+    Args:
+        scores: float (rho, B, K), similarity of B videos' clips and K prototypes; the prediction is the softmax of
+            scores / temperature.
+        targets: float (rho, B, K), Sinkhorn-Knopp assignments, rows sum to 1.
+    Returns:
+        scalar >= 0.
+    """
+    log_predictions = (scores / temperature).log_softmax(dim=-1)
+    cross_entropy = -torch.einsum("ibk,jbk->ij", log_predictions, targets)
+    num_pairs = len(scores) * (len(scores) - 1)
+    return (cross_entropy.sum() - cross_entropy.trace()) / (num_pairs * scores.shape[1])

@@ -128,7 +128,8 @@ def _add_ssl(cfg):
     _C.SWAV.FREEZE_PROTOTYPES_EPOCHS = 1.0
     _C.SWAV.SINKHORN_ITERATIONS = 3
     _C.SWAV.SINKHORN_EPSILON = 0.05
-    _C.SWAV.QUEUE_SIZE = 0  # embeddings of each clip kept for the Sinkhorn step; 0: none
+    _C.SWAV.QUEUE_SIZE = 0  # videos whose embeddings, one of each clip, are kept for the Sinkhorn step; 0: none
+    _C.SWAV.QUEUE_START_EPOCHS = 15.0  # epochs after which the queue is filled, to be used once full (original SwAV)
 
 
 def _add_detector(cfg):

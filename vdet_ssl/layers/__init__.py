@@ -1,13 +1,21 @@
 from .batch_norm import BatchNorm, FrozenBatchNorm, norm_factory
+from .batch_shuffle import shuffled
 from .ema import annealed_momentum, momentum_copy, update_ema
+from .gather import gather
 from .mlp import MLP
+from .queue import FIFOQueue
+from .sinkhorn import sinkhorn
 
 __all__ = [
     "MLP",
     "BatchNorm",
+    "FIFOQueue",
     "FrozenBatchNorm",
     "annealed_momentum",
+    "gather",
     "momentum_copy",
     "norm_factory",
+    "shuffled",
+    "sinkhorn",
     "update_ema",
 ]

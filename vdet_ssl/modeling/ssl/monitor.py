@@ -1,5 +1,7 @@
 """What shows that a method collapses or diverges, into detectron2's event storage; outside of training, nothing happens."""
 
+import math
+
 import torch
 from detectron2.utils import events
 
@@ -36,3 +38,24 @@ def monitor_embeddings(queries, positives):
         every = torch.einsum("nd,pmd->", queries, positives)
         scalars["embedding/negative_similarity"] = (every - same.sum()) / (same.numel() * (len(queries) - 1))
     put_scalars(**scalars)
+
+
+@torch.no_grad()
+def monitor_prototypes(scores, temperature):
+    """Record how much of SwAV's prototypes is in use.
+
+    - prototypes/entropy: entropy of the mean prediction, as a share of that of the uniform distribution.
+    - prototypes/used: number of prototypes that are some sample's most likely one, as a share of all there could be.
+
+    Args:
+        scores: float (N, K), similarity of samples and prototypes.
+    """
+    num_samples, num_prototypes = scores.shape
+    mean_prediction = (scores / temperature).softmax(dim=1).mean(dim=0)
+    used = torch.zeros(num_prototypes, device=scores.device).index_fill(0, scores.argmax(dim=1), 1.0).sum()
+    put_scalars(
+        **{
+            "prototypes/entropy": torch.special.entr(mean_prediction).sum() / math.log(num_prototypes),
+            "prototypes/used": used / min(num_samples, num_prototypes),
+        }
+    )

@@ -1,0 +1,22 @@
+"""Shuffling BN of MoCo (B.1): a sample's key is computed among other samples than those of its own process."""
+
+import torch
+
+from .gather import gather
+
+
+def shuffled(function, x, seed):
+    """Apply `function` to the batch of all processes, each taking a random share of it, and undo the shuffling.
+
+    Args:
+        function: callable, (B, ...) -> (B, ...), which may mix samples as batch norm does.
+        x: any dtype (B, ...), without gradient; B may differ between processes.
+        seed: int, the same in all processes, of the permutation.
+    Returns:
+        `function` of all processes' samples (sum of B, ...), in their own order by rank, and the slice that is this
+        process' own.
+    """
+    x, own = gather(x)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
+    y, _ = gather(function(x[order[own]]))
+    return y[order.argsort()], own

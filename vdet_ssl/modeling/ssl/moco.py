@@ -1,0 +1,96 @@
+"""MoCo for any number of clips (section 3.2, B.1)."""
+
+import torch
+from detectron2.config import configurable
+from detectron2.modeling import META_ARCH_REGISTRY
+
+from vdet_ssl.layers import FIFOQueue, annealed_momentum, gather, momentum_copy, shuffled, update_ema
+from vdet_ssl.losses import info_nce, l2_normalize
+
+from .base import LossPart, SSLMethod, others
+from .encoder import Encoder
+from .monitor import monitor_embeddings, put_scalars
+
+
+@META_ARCH_REGISTRY.register()
+class MoCo(SSLMethod):
+    """Each clip is told from a queue of other videos' clips by its likeness to the other clips of its video: eq. (1).
+
+    There is a part for each clip, the query; memory does not grow with their number.  The keys of all rho clips of all
+    processes enter the queue after the step (as with the released models' MOCO_MULTI_VIEW_QUEUE), clip by clip.
+
+    Args:
+        encoder: nn.Module, normalised clips (B, 3, T, H, W) -> embeddings (B, d); the momentum encoder starts as its copy.
+        queue: FIFOQueue of keys.
+        momentum: m_base.
+        anneal_momentum: move the momentum from m_base to 1 (A.3).
+        temperature: alpha.
+        multiple_positives: "sum" or "mean", see `info_nce`.
+        shuffle_bn: compute keys among random samples of all processes.
+    """
+
+    @configurable
+    def __init__(
+        self, *, encoder, queue, momentum, anneal_momentum, temperature, multiple_positives, shuffle_bn, **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.encoder = encoder
+        self.momentum_encoder = momentum_copy(encoder)
+        self.queue = queue
+        self.momentum = momentum
+        self.anneal_momentum = anneal_momentum
+        self.temperature = temperature
+        self.multiple_positives = multiple_positives
+        self.shuffle_bn = shuffle_bn
+        self.new_keys = []
+
+    @classmethod
+    def from_config(cls, cfg):
+        c = cfg.MODEL.MOCO
+        return {
+            **super().from_config(cfg),
+            "encoder": Encoder(cfg, c),
+            "queue": FIFOQueue(c.QUEUE_SIZE, c.EMBED_DIM),
+            "momentum": c.MOMENTUM,
+            "anneal_momentum": c.ANNEAL_MOMENTUM,
+            "temperature": c.TEMPERATURE,
+            "multiple_positives": c.MULTIPLE_POSITIVES,
+            "shuffle_bn": c.SHUFFLE_BN,
+        }
+
+    @torch.no_grad()
+    def split(self, clips):
+        keys = torch.stack([self.embed_keys(clip, i) for i, clip in enumerate(clips)])
+        return [LossPart([clip], others(keys, i), 1 / len(clips)) for i, clip in enumerate(clips)]
+
+    def embed_keys(self, clip, i):
+        """Keys (B, d) of the i-th clips, uint8 (B, T, H, W, 3); those of all processes wait for the end of the step."""
+        if self.shuffle_bn:
+            seed = int(self.queue.num_items) + i
+            keys, own = shuffled(lambda x: self.momentum_encoder(self.normalize(x)), clip, seed)
+        else:
+            keys, own = gather(self.momentum_encoder(self.normalize(clip)))
+        self.new_keys.append(l2_normalize(keys.float()))
+        return self.new_keys[-1][own]
+
+    def losses(self, part):
+        queries = self.encoder(self.normalize(part.clips[0]))
+        monitor_embeddings(queries, part.targets)
+        put_scalars(queue_age=self.queue.mean_age())
+        same_video = torch.eye(len(queries), dtype=torch.bool, device=queries.device).repeat(1, len(part.targets))
+        queued = same_video.new_ones(len(queries), len(self.queue))
+        loss = info_nce(
+            queries,
+            torch.cat([*part.targets, self.queue.items]),
+            torch.cat([same_video, ~queued], dim=1),
+            torch.cat([torch.zeros_like(same_video), queued], dim=1),
+            temperature=self.temperature,
+            multiple_positives=self.multiple_positives,
+        )
+        return {"loss_moco": loss}
+
+    def after_step(self, progress):
+        self.queue.push(torch.cat(self.new_keys))
+        self.new_keys = []
+        momentum = annealed_momentum(self.momentum, progress) if self.anneal_momentum else self.momentum
+        update_ema(self.momentum_encoder, self.encoder, momentum)

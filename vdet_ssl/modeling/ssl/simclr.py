@@ -1,0 +1,66 @@
+"""SimCLR for any number of clips (section 3.2, B.1)."""
+
+import torch
+from detectron2.config import configurable
+from detectron2.modeling import META_ARCH_REGISTRY
+
+from vdet_ssl.layers import gather
+from vdet_ssl.losses import info_nce
+
+from .base import LossPart, SSLMethod, others
+from .encoder import Encoder
+from .monitor import monitor_embeddings
+
+
+@META_ARCH_REGISTRY.register()
+class SimCLR(SSLMethod):
+    """Each clip is told from the clips of the other videos in the batch by its likeness to those of its video: eq. (1).
+
+    The batch is that of all processes, with gradient through queries and keys.  All clips are in one graph, the one
+    part.  Accumulating gradients adds no negatives: they come from one batch.
+
+    Args:
+        encoder: nn.Module, normalised clips (B, 3, T, H, W) -> embeddings (B, d).
+        temperature: alpha.
+        multiple_positives: "sum" or "mean", see `info_nce`.
+    """
+
+    @configurable
+    def __init__(self, *, encoder, temperature, multiple_positives, **kwargs):
+        super().__init__(**kwargs)
+        self.encoder = encoder
+        self.temperature = temperature
+        self.multiple_positives = multiple_positives
+
+    @classmethod
+    def from_config(cls, cfg):
+        c = cfg.MODEL.SIMCLR
+        return {
+            **super().from_config(cfg),
+            "encoder": Encoder(cfg, c),
+            "temperature": c.TEMPERATURE,
+            "multiple_positives": c.MULTIPLE_POSITIVES,
+        }
+
+    def split(self, clips):
+        return [LossPart(clips, None, 1.0)]
+
+    def losses(self, part):
+        embeddings = torch.stack([self.encoder(self.normalize(clip)) for clip in part.clips], dim=1)  # (B, rho, d)
+        monitor_embeddings(embeddings[:, 0], others(embeddings.transpose(0, 1), 0))
+        keys, own = gather(embeddings)
+        if len(keys) < 2:
+            raise ValueError("SimCLR has no negatives in a batch of one video: raise SOLVER.IMS_PER_BATCH.")
+        rho = len(part.clips)
+        key_index = torch.arange(len(keys) * rho, device=keys.device)
+        query_index = key_index[own.start * rho : own.stop * rho, None]
+        same_video = query_index // rho == key_index // rho
+        loss = info_nce(
+            embeddings.flatten(0, 1),
+            keys.flatten(0, 1),
+            same_video & (query_index != key_index),
+            ~same_video,
+            temperature=self.temperature,
+            multiple_positives=self.multiple_positives,
+        )
+        return {"loss_simclr": loss}

@@ -1,0 +1,116 @@
+"""SwAV for any number of clips (section 3.2, B.1)."""
+
+import logging
+
+import torch
+from detectron2.config import configurable
+from detectron2.modeling import META_ARCH_REGISTRY
+from torch import nn
+from torch.nn import functional as F
+
+from vdet_ssl.layers import FIFOQueue, gather, sinkhorn
+from vdet_ssl.losses import in_float32, l2_normalize, swapped_prediction
+
+from .base import LossPart, SSLMethod, others
+from .encoder import Encoder
+from .monitor import monitor_embeddings, monitor_prototypes
+
+logger = logging.getLogger(__name__)
+
+
+@META_ARCH_REGISTRY.register()
+class SwAV(SSLMethod):
+    """Each clip predicts the prototypes that Sinkhorn-Knopp assigns to the other clips of its video: eq. (3).
+
+    Targets come from every clip, each clip's own from the batch of all processes.  All clips are in one graph, the one
+    part.  Accumulating gradients does not widen the batch of the Sinkhorn step; a queue does.
+
+    Args:
+        encoder: nn.Module, normalised clips (B, 3, T, H, W) -> embeddings (B, d).
+        num_prototypes: K.
+        frozen_until: progress in [0, 1) until which the prototypes are frozen (the first epoch in B.1).
+        queue: FIFOQueue of embeddings (rho, d), for the Sinkhorn step alone; None: none.
+        queue_from: progress in [0, 1) from which the queue is filled; it is used once it is full.
+        temperature: alpha.
+        epsilon, iterations: see `sinkhorn`.
+    """
+
+    @configurable
+    def __init__(
+        self, *, encoder, embed_dim, num_prototypes, frozen_until, queue, queue_from, temperature, epsilon, iterations,
+        **kwargs,
+    ):  # fmt: skip
+        super().__init__(**kwargs)
+        self.encoder = encoder
+        self.prototypes = nn.Linear(embed_dim, num_prototypes, bias=False)
+        self.frozen_until = frozen_until
+        self.queue = queue
+        self.queue_from = queue_from
+        self.temperature = temperature
+        self.epsilon = epsilon
+        self.iterations = iterations
+        self.new_embeddings = []
+
+    @classmethod
+    def from_config(cls, cfg):
+        c = cfg.MODEL.SWAV
+        num_clips = max(cfg.INPUT.NUM_CLIPS, 2)  # two crops of one clip for rho = 1
+        return {
+            **super().from_config(cfg),
+            "encoder": Encoder(cfg, c),
+            "embed_dim": c.EMBED_DIM,
+            "num_prototypes": c.NUM_PROTOTYPES,
+            "frozen_until": _progress_after(cfg, "FREEZE_PROTOTYPES_EPOCHS"),
+            "queue": FIFOQueue(c.QUEUE_SIZE, num_clips, c.EMBED_DIM) if c.QUEUE_SIZE > 0 else None,
+            "queue_from": _progress_after(cfg, "QUEUE_START_EPOCHS") if c.QUEUE_SIZE > 0 else 0.0,
+            "temperature": c.TEMPERATURE,
+            "epsilon": c.SINKHORN_EPSILON,
+            "iterations": c.SINKHORN_ITERATIONS,
+        }
+
+    @torch.no_grad()
+    def split(self, clips):
+        self.prototypes.weight.copy_(l2_normalize(self.prototypes.weight))
+        return [LossPart(clips, None, 1.0)]
+
+    def losses(self, part):
+        embeddings = torch.stack([self.encoder(self.normalize(clip)) for clip in part.clips], dim=1)  # (B, rho, d)
+        monitor_embeddings(embeddings[:, 0], others(embeddings.transpose(0, 1), 0))
+        embeddings = l2_normalize(embeddings.float())
+        scores = self.scores(embeddings).transpose(0, 1)
+        return {"loss_swav": swapped_prediction(scores, self.assign(embeddings), temperature=self.temperature)}
+
+    def scores(self, embeddings):
+        """Normalised embeddings (..., d) -> similarity to the prototypes, float32 (..., K)."""
+        return in_float32(F.linear)(embeddings, self.prototypes.weight)
+
+    @torch.no_grad()
+    def assign(self, embeddings):
+        """Normalised embeddings (B, rho, d) -> targets (rho, B, K), each clip's over the batch of all processes."""
+        batch, own = gather(embeddings)
+        samples = batch
+        if self.queue is not None:
+            self.new_embeddings.append(batch)
+            samples = torch.cat([batch, self.queue.items]) if self.queue.is_full else batch
+        scores = [self.scores(clip) for clip in samples.unbind(dim=1)]
+        monitor_prototypes(torch.cat([s[: len(batch)] for s in scores]), self.temperature)
+        return torch.stack([sinkhorn(s, self.epsilon, self.iterations)[own] for s in scores])
+
+    def before_step(self, progress):
+        if progress < self.frozen_until:
+            self.prototypes.weight.grad = None  # so that weight decay and momentum leave it alone as well
+
+    def after_step(self, progress):
+        if self.queue is not None and progress >= self.queue_from:
+            self.queue.push(torch.cat(self.new_embeddings))
+        self.new_embeddings = []
+
+
+def _progress_after(cfg, key):
+    """The progress in [0, 1] after the epochs that cfg.MODEL.SWAV.`key` says."""
+    epochs = cfg.MODEL.SWAV[key]
+    if cfg.SOLVER.MAX_EPOCHS > 0:
+        return epochs / cfg.SOLVER.MAX_EPOCHS
+    if epochs > 0:
+        logger.warning("SOLVER.MAX_EPOCHS is 0, so how long an epoch is is unknown: MODEL.SWAV.%s is taken as 0.", key)
+    return 0.0
