@@ -88,8 +88,8 @@ class SSLMethod(nn.Module, ABC):
         return [torch.stack(clips).to(self.device, non_blocking=True) for clips in by_clip]
 
     def normalize(self, clip):
-        """uint8 (B, T, H, W, 3) -> float32 (B, 3, T, H, W), zero mean and unit deviation, channels last in memory."""
-        return ((clip.float() - self.pixel_mean) / self.pixel_std).permute(0, 4, 1, 2, 3)
+        """uint8 (B, T, H, W, 3) -> float (B, 3, T, H, W), zero mean and unit deviation, channels last in memory."""
+        return ((clip - self.pixel_mean) / self.pixel_std).permute(0, 4, 1, 2, 3)
 
 
 def others(keys, i):

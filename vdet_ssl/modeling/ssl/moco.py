@@ -5,7 +5,7 @@ from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 
 from vdet_ssl.layers import FIFOQueue, annealed_momentum, gather, momentum_copy, shuffled, update_ema
-from vdet_ssl.losses import info_nce, l2_normalize
+from vdet_ssl.losses import in_float32, info_nce, l2_normalize
 
 from .base import LossPart, SSLMethod, others
 from .encoder import Encoder
@@ -70,7 +70,7 @@ class MoCo(SSLMethod):
             keys, own = shuffled(lambda x: self.momentum_encoder(self.normalize(x)), clip, seed)
         else:
             keys, own = gather(self.momentum_encoder(self.normalize(clip)))
-        self.new_keys.append(l2_normalize(keys.float()))
+        self.new_keys.append(in_float32(l2_normalize)(keys))
         return self.new_keys[-1][own]
 
     def losses(self, part):

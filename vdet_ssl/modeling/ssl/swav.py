@@ -76,7 +76,7 @@ class SwAV(SSLMethod):
     def losses(self, part):
         embeddings = torch.stack([self.encoder(self.normalize(clip)) for clip in part.clips], dim=1)  # (B, rho, d)
         monitor_embeddings(embeddings[:, 0], others(embeddings.transpose(0, 1), 0))
-        embeddings = l2_normalize(embeddings.float())
+        embeddings = in_float32(l2_normalize)(embeddings)
         scores = self.scores(embeddings).transpose(0, 1)
         return {"loss_swav": swapped_prediction(scores, self.assign(embeddings), temperature=self.temperature)}
 
