@@ -55,18 +55,22 @@ class StepTrainer(SimpleTrainer):
             for name, loss in self._backward(batches[-1], is_last_batch).items():
                 losses[name] = losses.get(name, 0.0) + loss / self.accumulation_steps
         self.grad_scaler.unscale_(self.optimizer)
+        self.before_update()
         grad_norm = self._grad_norm()
         self._check_finite({**losses, "grad_norm": grad_norm}, batches)
         self._store(losses, grad_norm, data_s)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
-        self.after_step(batches)
+        self.after_update()
 
     def split(self, batch):
         """Return the parts of a batch's loss; the model is called on each in turn.  Here: the batch is one part."""
         return [batch]
 
-    def after_step(self, batches):
+    def before_update(self):
+        """Called when all gradients are there, before the optimizer steps."""
+
+    def after_update(self):
         """Called when the optimizer has stepped."""
 
     def _seed_iteration(self):
@@ -150,5 +154,8 @@ class SSLStepTrainer(StepTrainer):
             batch = self.augment(batch)
         return self.module.split(self.module.stack_clips(batch))
 
-    def after_step(self, batches):
+    def before_update(self):
+        self.module.before_step(self.iter / self.max_iter)
+
+    def after_update(self):
         self.module.after_step(self.iter / self.max_iter)
