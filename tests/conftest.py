@@ -35,7 +35,12 @@ def _read_bits(frame, row):
 def _encoder_options(codec, bframes, lossless, options):
     """The encoder's options (all strings) for the codecs that tests use."""
     if codec == "libx264":
-        own = {"bf": str(bframes), "b_strategy": "0", "preset": "veryfast", **({"qp": "0"} if lossless else {"crf": "18"})}
+        own = {
+            "bf": str(bframes),
+            "b_strategy": "0",
+            "preset": "veryfast",
+            **({"qp": "0"} if lossless else {"crf": "18"}),
+        }
     elif codec == "libx265":
         params = f"log-level=none:pools=1:bframes={bframes}:b-adapt=0" + (":lossless=1" if lossless else ":crf=18")
         own = {"preset": "ultrafast", "x265-params": params}
