@@ -3,6 +3,7 @@ from .batch_shuffle import shuffled
 from .ema import annealed_momentum, momentum_copy, update_ema
 from .gather import gather
 from .mlp import MLP
+from .normalize import normalize_clip
 from .queue import FIFOQueue
 from .sinkhorn import sinkhorn
 
@@ -15,6 +16,7 @@ __all__ = [
     "gather",
     "momentum_copy",
     "norm_factory",
+    "normalize_clip",
     "shuffled",
     "sinkhorn",
     "update_ema",

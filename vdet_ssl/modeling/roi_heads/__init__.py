@@ -1,0 +1,3 @@
+from .action_roi_heads import ActionROIHeads
+
+__all__ = ["ActionROIHeads"]

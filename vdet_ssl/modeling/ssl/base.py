@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from vdet_ssl.layers import normalize_clip
+
 
 @dataclass
 class LossPart:
@@ -89,7 +91,7 @@ class SSLMethod(nn.Module, ABC):
 
     def normalize(self, clip):
         """uint8 (B, T, H, W, 3) -> float (B, 3, T, H, W), zero mean and unit deviation, channels last in memory."""
-        return ((clip - self.pixel_mean) / self.pixel_std).permute(0, 4, 1, 2, 3)
+        return normalize_clip(clip, self.pixel_mean, self.pixel_std)
 
 
 def others(keys, i):

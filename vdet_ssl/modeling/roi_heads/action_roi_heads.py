@@ -1,0 +1,156 @@
+"""The RoI head of the action detector (B.3)."""
+
+import torch
+from detectron2.config import configurable
+from detectron2.modeling import ROI_HEADS_REGISTRY
+from detectron2.modeling.matcher import Matcher
+from detectron2.modeling.poolers import ROIPooler
+from detectron2.structures import Boxes, Instances, pairwise_iou
+from detectron2.utils.events import get_event_storage
+from torch import nn
+from torch.nn import functional as F
+
+
+@ROI_HEADS_REGISTRY.register()
+class ActionROIHeads(nn.Module):
+    """What people in given boxes do: any number of classes for each, with a score of its own (B.3).
+
+    A box is repeated along time, RoIAlign is applied to the map of each frame, the results are averaged over time and
+    max-pooled over space; then dropout, a linear layer and a sigmoid for each class.  RoIAlign is linear in the
+    features, so averaging them over time first gives the same and takes 1/T of the work.
+
+    In training the boxes are those of the ground truth and, if wanted, detected people.  A detected person has the
+    labels of the ground-truth box it overlaps most, if that is enough for `proposal_matcher`; without such a box it
+    is background as in Faster R-CNN, with none of the actions.
+
+    Args:
+        in_features: names of the backbone's features to take.
+        in_channels: of each of these.
+        box_pooler: detectron2's ROIPooler.
+        num_classes: actions.
+        dropout: probability.
+        train_on_proposals: train on detected people beside the ground truth.
+        proposal_matcher: detectron2's Matcher; its label -1 leaves a detected person out.
+        train_score_thresh, test_score_thresh: only detected people with a higher score are taken.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        in_features,
+        in_channels,
+        box_pooler,
+        num_classes,
+        dropout,
+        train_on_proposals,
+        proposal_matcher,
+        train_score_thresh,
+        test_score_thresh,
+    ):
+        super().__init__()
+        self.in_features = in_features
+        self.box_pooler = box_pooler
+        self.num_classes = num_classes
+        self.train_on_proposals = train_on_proposals
+        self.proposal_matcher = proposal_matcher
+        self.train_score_thresh = train_score_thresh
+        self.test_score_thresh = test_score_thresh
+        self.dropout = nn.Dropout(dropout)
+        self.cls_score = nn.Linear(in_channels, num_classes)
+        nn.init.normal_(self.cls_score.weight, std=0.01)
+        nn.init.zeros_(self.cls_score.bias)
+
+    @classmethod
+    def from_config(cls, cfg, input_shape):
+        heads, box_head = cfg.MODEL.ROI_HEADS, cfg.MODEL.ROI_BOX_HEAD
+        shapes = [input_shape[name] for name in heads.IN_FEATURES]
+        if len({shape.channels for shape in shapes}) != 1:
+            raise ValueError(f"MODEL.ROI_HEADS.IN_FEATURES {heads.IN_FEATURES} need the same number of channels.")
+        return {
+            "in_features": heads.IN_FEATURES,
+            "in_channels": shapes[0].channels,
+            "box_pooler": ROIPooler(
+                output_size=box_head.POOLER_RESOLUTION,
+                scales=[1 / shape.stride for shape in shapes],
+                sampling_ratio=box_head.POOLER_SAMPLING_RATIO,
+                pooler_type=box_head.POOLER_TYPE,
+            ),
+            "num_classes": heads.NUM_CLASSES,
+            "dropout": box_head.DROPOUT,
+            "train_on_proposals": heads.TRAIN_ON_PROPOSALS,
+            "proposal_matcher": Matcher(heads.IOU_THRESHOLDS, heads.IOU_LABELS, allow_low_quality_matches=False),
+            "train_score_thresh": heads.PROPOSAL_SCORE_THRESH_TRAIN,
+            "test_score_thresh": heads.PROPOSAL_SCORE_THRESH_TEST,
+        }
+
+    def forward(self, images, features, proposals, targets=None):
+        """As detectron2's ROI heads: instances and losses, of which training has the latter, inference the former.
+
+        Args:
+            images: not looked at.
+            features: dict, name -> float (B, C, T, H, W).
+            proposals: B Instances with proposal_boxes (XYXY, absolute pixels of the clip) and scores; None where
+                training does without.
+            targets: in training, B Instances with gt_boxes and gt_classes, float (N, num_classes) of 0 and 1.
+        Returns:
+            inference: B Instances with pred_boxes, those of the proposals over the threshold, and scores, float32
+            (N, num_classes) in 0..1; and {}.  Training: [] and {"loss_action": mean binary cross-entropy}.
+        Raises:
+            ValueError: there are no proposals where they are needed; the classes are not as many as the head's.
+        """
+        self._check(proposals, targets)
+        if self.training:
+            if not self.train_on_proposals:
+                proposals = [None] * len(targets)
+            boxes, labels = zip(*map(self.label_boxes, proposals, targets), strict=True)
+            return [], self.losses(self.predict(features, list(boxes)), torch.cat(labels))
+        people = [p[p.scores > self.test_score_thresh] for p in proposals]
+        boxes = [p.proposal_boxes.clone() for p in people]
+        scores = self.predict(features, boxes).float().sigmoid().split([len(b) for b in boxes])
+        return [
+            Instances(p.image_size, pred_boxes=b, scores=s) for p, b, s in zip(people, boxes, scores, strict=True)
+        ], {}
+
+    def predict(self, features, boxes):
+        """Logits (M, num_classes) of the M boxes in B Boxes (XYXY, absolute pixels of the clip)."""
+        pooled = self.box_pooler([features[name].mean(dim=2) for name in self.in_features], boxes)
+        return self.cls_score(self.dropout(pooled.amax(dim=(2, 3))))
+
+    @torch.no_grad()
+    def label_boxes(self, proposals, targets):
+        """Boxes to train on in one clip and their labels, float (N, num_classes); `proposals` may be None."""
+        if proposals is None:
+            return targets.gt_boxes, targets.gt_classes
+        people = proposals.proposal_boxes[proposals.scores > self.train_score_thresh]
+        matches, matched = self.proposal_matcher(pairwise_iou(targets.gt_boxes, people))
+        labels = targets.gt_classes.new_zeros(len(people), self.num_classes)
+        labels[matched == 1] = targets.gt_classes[matches[matched == 1]]
+        kept = matched >= 0
+        return Boxes.cat([targets.gt_boxes, people[kept]]), torch.cat([targets.gt_classes, labels[kept]])
+
+    def losses(self, logits, labels):
+        """Mean binary cross-entropy over boxes and classes; 0, with a graph, if there are no boxes."""
+        loss = F.binary_cross_entropy_with_logits(logits.float(), labels, reduction="sum")
+        with torch.no_grad():
+            scores, storage = logits.float().sigmoid(), get_event_storage()
+            storage.put_scalar("action_roi_heads/num_boxes", len(logits))
+            for name, chosen in [("positive_score", scores[labels == 1]), ("negative_score", scores[labels == 0])]:
+                if len(chosen):
+                    storage.put_scalar(f"action_roi_heads/{name}", chosen.mean().item())
+        return {"loss_action": loss / max(logits.numel(), 1)}
+
+    def _check(self, proposals, targets):
+        if proposals is None and (self.train_on_proposals or not self.training):
+            what, split = ("MODEL.ROI_HEADS.TRAIN_ON_PROPOSALS", "TRAIN") if self.training else ("Inference", "TEST")
+            raise ValueError(
+                f"{what} needs detected people (proposals), but the samples have none: set MODEL.LOAD_PROPOSALS to "
+                f"True and DATASETS.PROPOSAL_FILES_{split} to the files that hold them."
+            )
+        for target in targets or []:
+            if target.gt_classes.shape[1:] != (self.num_classes,):
+                raise ValueError(
+                    f"The ground truth has labels of shape {tuple(target.gt_classes.shape)}, boxes x classes, but "
+                    f"MODEL.ROI_HEADS.NUM_CLASSES is {self.num_classes}: set it to the number of classes in the data "
+                    "set's list."
+                )
