@@ -23,7 +23,7 @@ def naive_sinkhorn(scores, iterations):
             total = sum(q[k][n] for k in range(num_prototypes))
             for k in range(num_prototypes):
                 q[k][n] = q[k][n] / total / num_samples
-    return torch.stack([torch.stack([q[k][n] for k in range(num_prototypes)]) for n in range(num_samples)]) * num_samples
+    return num_samples * torch.stack([torch.stack(row) for row in q]).T
 
 
 @pytest.mark.parametrize("iterations", [1, 3])

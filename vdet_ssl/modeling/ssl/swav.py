@@ -87,7 +87,7 @@ class SwAV(SSLMethod):
     @torch.no_grad()
     def assign(self, embeddings):
         """Normalised embeddings (B, rho, d) -> targets (rho, B, K), each clip's over the batch of all processes."""
-        batch, own = gather(embeddings)
+        batch, own = gather(embeddings.detach())
         samples = batch
         if self.queue is not None:
             self.new_embeddings.append(batch)
