@@ -157,6 +157,12 @@ def test_every_trainable_parameter_gets_a_gradient_and_no_other(build_method, ma
             assert p.requires_grad and p.grad.any(), parameter_name
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_one_clip_alone_is_refused(build_method, make_clips, name):
+    with pytest.raises(ValueError, match="two clips"):
+        build_method(name)(as_batch(make_clips(1, NUM_VIDEOS)))
+
+
 @pytest.mark.parametrize("name", ["BYOL", "MoCo"])
 @pytest.mark.parametrize("anneal", [True, False])
 def test_momentum_encoder_follows_the_annealed_rule(build_method, make_clips, name, anneal):

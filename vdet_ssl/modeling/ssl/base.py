@@ -85,8 +85,14 @@ class SSLMethod(nn.Module, ABC):
         return total
 
     def stack_clips(self, batched_inputs):
-        """Stack the i-th clips of all videos: list[dict] -> rho uint8 tensors (B, T, H, W, 3) on the model's device."""
-        by_clip = zip(*(x["clips"] for x in batched_inputs), strict=True)
+        """Stack the i-th clips of all videos: list[dict] -> rho uint8 tensors (B, T, H, W, 3) on the model's device.
+
+        Raises:
+            ValueError: there are fewer than two clips, or not as many of each video.
+        """
+        by_clip = list(zip(*(x["clips"] for x in batched_inputs), strict=True))
+        if len(by_clip) < 2:
+            raise ValueError("A method needs at least two clips of a video; for rho = 1, two crops of one clip.")
         return [torch.stack(clips).to(self.device, non_blocking=True) for clips in by_clip]
 
     def normalize(self, clip):
