@@ -1,0 +1,49 @@
+"""Data sets by name: those of the paper, and whatever DATASETS.TRAIN / TEST name by a path."""
+
+import os
+
+from detectron2.data import DatasetCatalog
+from detectron2.utils.file_io import PathManager
+
+from .ava import register_ava_like
+from .videos import VideoList, load_videos, register_videos
+
+__all__ = ["VideoList", "ensure_registered", "load_videos", "register_ava_like", "register_videos"]
+
+# Lists of videos of sections 4 and A.1: kinetics400_train is <DETECTRON2_DATASETS>/kinetics400/train.csv, and so on.
+_VIDEO_LISTS = [
+    *(f"kinetics{classes}_{split}" for classes in (400, 600, 700) for split in ("train", "val")),
+    *(f"{collection}_train" for collection in ("ig_curated", "ig_uncurated", "web_uncurated")),
+]
+
+
+def _register_builtin(root):
+    for name in _VIDEO_LISTS:
+        folder, split = name.rsplit("_", 1)
+        register_videos(name, os.path.join(root, folder, f"{split}.csv"))
+
+
+def ensure_registered(name):
+    """Register an entry of DATASETS.TRAIN / TEST that is a path, under that path, and return it.
+
+    `*.yaml` describes an AVA-like data set, `*.csv`, `*.txt`, `*.parquet`, `*.tar` and folders are lists of videos
+    (see datasets/README.md); anything else has to be a registered name.
+
+    Raises:
+        KeyError: neither registered nor a path.
+    """
+    if name in DatasetCatalog.list():
+        return name
+    if name.endswith((".yaml", ".yml")):
+        register_ava_like(name, name)
+    elif name.endswith((".csv", ".txt", ".parquet", ".tar")) or PathManager.isdir(name):
+        register_videos(name, name)
+    else:
+        raise KeyError(
+            f'"{name}" in DATASETS.TRAIN or TEST is no registered data set, no folder and no file of a kind that can '
+            f"be read (.csv, .txt, .parquet, .tar, .yaml). Registered are: {', '.join(DatasetCatalog.list())}"
+        )
+    return name
+
+
+_register_builtin(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets")))

@@ -1,0 +1,95 @@
+import tarfile
+
+import pandas as pd
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from vdet_ssl.data.datasets import ensure_registered, load_videos
+
+
+def _write(path, text):
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "paths", "labels"),
+    [
+        ("a.mp4\nb c.mp4\n", ["a.mp4", "b c.mp4"], None),
+        ("path\na.mp4\n", ["a.mp4"], None),
+        ("path,label\r\na.mp4,3\r\nsub/b.mp4, -1\r\n", ["a.mp4", "sub/b.mp4"], [3, -1]),
+        ("a.mp4 3\nb c.mp4 14", ["a.mp4", "b c.mp4"], [3, 14]),
+        ('"a,b.mp4",0\nc.mp4,1\n\n', ["a,b.mp4", "c.mp4"], [0, 1]),
+        ('"a,b.mp4"\nc.mp4\n', ["a,b.mp4", "c.mp4"], None),
+        ("\ufeffpath label\n/films/a.mp4 7\n", ["/films/a.mp4"], [7]),
+        ("s3://bucket/a.mp4\n", ["s3://bucket/a.mp4"], None),
+    ],
+)
+def test_lists_of_videos(tmp_path, text, paths, labels):
+    videos = load_videos(_write(tmp_path / "list.csv", text))
+    expected = [p if p.startswith(("/", "s3://")) else str(tmp_path / p) for p in paths]
+    assert [video["file_name"] for video in videos] == expected
+    assert [video["video_id"] for video in videos] == [p.removesuffix(".mp4") for p in paths]
+    assert [video.get("label") for video in videos] == (labels or [None] * len(paths))
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("path,label\na.mp4,3\nb.mp4\n", 3),
+        ("a.mp4,3\n\nb.mp4,dancing\n", 3),
+        ("a.mp4 3\nb.mp4,4\n", 2),
+        ("a.mp4\nb.mp4 3\n", 2),
+        ("a.mp4,dancing\n", 1),
+        ("a.mp4\nb.mp4\nc.mp4,\n", 3),
+    ],
+)
+def test_a_malformed_row_is_named_by_file_and_line(tmp_path, text, line):
+    path = _write(tmp_path / "list.txt", text)
+    with pytest.raises(ValueError, match=f"{path}:{line}: "):
+        load_videos(path)
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "path,label\n"])
+def test_an_empty_list_is_refused(tmp_path, text):
+    with pytest.raises(ValueError, match="no video"):
+        load_videos(_write(tmp_path / "list.csv", text))
+
+
+def test_manifest_gives_durations_and_leaves_out_broken_videos(tmp_path, caplog):
+    table = {"path": ["a.mp4", "b.mp4", "c.mp4"], "duration_s": [1.5, None, 600.0], "error": [None, "cut off", ""]}
+    pd.DataFrame(table).to_parquet(tmp_path / "train.parquet")
+    with caplog.at_level("INFO"):
+        videos = load_videos(str(tmp_path / "train.parquet"))
+    assert [(v["video_id"], v["duration_s"]) for v in videos] == [("a", 1.5), ("c", 600.0)]
+    assert "1 of 3 videos are left out" in caplog.text
+
+
+def test_manifest_without_paths_is_refused(tmp_path):
+    pd.DataFrame({"file": ["a.mp4"]}).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(ValueError, match='no column "path"'):
+        load_videos(str(tmp_path / "train.parquet"))
+
+
+def test_folder_of_videos(tmp_path):
+    (tmp_path / "sub").mkdir()
+    for name in ("sub/b.MP4", "a.webm", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [v["video_id"] for v in load_videos(str(tmp_path))] == ["a", "sub/b"]
+
+
+def test_record_outside_the_list_is_an_index_error(tmp_path):
+    videos = load_videos(_write(tmp_path / "list.txt", "a.mp4\n"))
+    with pytest.raises(IndexError):
+        videos[1]
+
+
+def test_datasets_by_name_and_by_path(tmp_path):
+    path = _write(tmp_path / "list.txt", "a.mp4 1\n")
+    assert ensure_registered(path) == path == ensure_registered(path)
+    assert DatasetCatalog.get(path)[0]["label"] == 1
+    assert MetadataCatalog.get(path).evaluator_type == "videos"
+    assert ensure_registered("kinetics400_train") == "kinetics400_train"
+    assert MetadataCatalog.get("kinetics700_val").video_list.endswith("kinetics700/val.csv")
+    with pytest.raises(KeyError, match="kinetics400_trian.*kinetics400_train"):
+        ensure_registered("kinetics400_trian")

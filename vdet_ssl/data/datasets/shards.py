@@ -1,0 +1,63 @@
+"""Tar shards as webdataset writes them: the files of one sample follow each other and share a name up to the first dot."""
+
+import itertools
+import os
+import tarfile
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+
+from vdet_ssl.data.storage import expand, open_binary
+
+_THREADS = 16  # that read shards' headers at once; most of the time they wait for storage
+_SCHEMA = pa.schema(
+    {
+        "shard": pa.string(),
+        "path": pa.string(),
+        "video_id": pa.string(),
+        "offset": pa.int64(),
+        "num_bytes": pa.int64(),
+        "label": pa.int64(),
+    }
+)
+
+
+def index_shards(pattern, video_extensions):
+    """Find the videos in tar shards; reads their headers, not the videos.
+
+    Args:
+        pattern: of paths, see `vdet_ssl.data.storage.expand`.
+        video_extensions: of the members that are videos; a member `<key>.cls` beside one holds its label (an integer).
+    Returns:
+        pyarrow.Table with columns "shard", "path" (of the member), "video_id" (the key), "offset", "num_bytes" and,
+        if there are labels, "label", in the order of the shards.
+    Raises:
+        ValueError: a shard that is no uncompressed tar file, or videos of which only some have a label.
+    """
+    with ThreadPoolExecutor(_THREADS) as pool:
+        by_shard = pool.map(lambda shard: _index(shard, video_extensions), expand(pattern))
+        rows = list(itertools.chain.from_iterable(by_shard))
+    table = pa.Table.from_pylist(rows, _SCHEMA)
+    num_labels = len(table) - table["label"].null_count
+    if 0 < num_labels < len(table):
+        unlabelled = next(row for row in rows if "label" not in row)
+        raise ValueError(f"{unlabelled['shard']}: {unlabelled['path']} has no label (.cls), other videos have one")
+    return table if num_labels else table.drop_columns("label")
+
+
+def _index(shard, video_extensions):
+    videos, labels = {}, {}
+    try:
+        with open_binary(shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in tar:
+                folder, name = os.path.split(member.name)
+                key = os.path.join(folder, name.partition(".")[0])
+                extension = os.path.splitext(name)[1].lower()
+                if extension in video_extensions:
+                    where = {"offset": member.offset_data, "num_bytes": member.size}
+                    videos[key] = {"shard": shard, "path": member.name, "video_id": key, **where}
+                elif extension == ".cls":
+                    labels[key] = {"label": int(tar.extractfile(member).read())}
+    except (tarfile.TarError, EOFError) as error:
+        raise ValueError(f"{shard} is no uncompressed tar file, or is cut off: {error}") from error
+    return [{**video, **labels.get(key, {})} for key, video in videos.items()]

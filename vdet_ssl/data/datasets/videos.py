@@ -1,0 +1,164 @@
+"""Data sets that are lists of videos: csv and txt lists, parquet manifests, folders and tar shards."""
+
+import glob
+import logging
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from vdet_ssl.data.storage import join, open_binary, read_bytes
+
+from .shards import index_shards
+
+LIST_EXTENSIONS = (".csv", ".txt", ".parquet")
+VIDEO_EXTENSIONS = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
+_STRINGS = ("path", "video_id", "shard")
+_NUMBERS = {"label": torch.int64, "duration_s": torch.float64, "offset": torch.int64, "num_bytes": torch.int64}
+_HEADERS = ("path", "path,label", "path label")
+
+logger = logging.getLogger(__name__)
+
+
+class _Strings:
+    """Strings in two tensors: worker processes share these, where Python objects would be copied into each."""
+
+    def __init__(self, strings):
+        flat = strings.cast(pa.large_string()).combine_chunks()
+        _, offsets, content = flat.buffers()
+        self._offsets = torch.tensor(np.frombuffer(offsets, np.int64, len(flat) + 1, 8 * flat.offset))
+        self._bytes = torch.tensor(np.frombuffer(content, np.uint8))
+
+    def __getitem__(self, index):
+        start, end = self._offsets[index : index + 2].tolist()
+        return self._bytes[start:end].numpy().tobytes().decode()
+
+
+class VideoList(Sequence):
+    """Records of videos, made when they are asked for; a million of them take some 100 MB, whatever the workers.
+
+    A record is {"file_name": str, "video_id": str} and, where the list says so, "label": int, "duration_s": float, and
+    for a video inside a tar file "shard": its path, "offset" and "num_bytes".
+
+    Args:
+        table: pyarrow.Table with the column "path" and any of those named above; "video_id" is the path without
+            extension where there is no such column.
+        folder: what paths (of videos, or of shards where there are any) are relative to.
+    """
+
+    def __init__(self, table, folder=""):
+        self._folder = folder
+        self._length = len(table)
+        columns = [name for name in table.column_names if name in (*_STRINGS, *_NUMBERS)]
+        self._strings = {name: _Strings(table[name]) for name in columns if name in _STRINGS}
+        self._numbers = {
+            name: torch.tensor(table[name].to_numpy(), dtype=_NUMBERS[name]) for name in columns if name in _NUMBERS
+        }
+
+    def __len__(self):
+        return self._length
+
+    def __getitem__(self, index):
+        if not 0 <= index < self._length:
+            raise IndexError(f"record {index} of {self._length}")
+        record = {name: strings[index] for name, strings in self._strings.items()}
+        record |= {name: numbers[index].item() for name, numbers in self._numbers.items()}
+        path = record.pop("path")
+        record.setdefault("video_id", os.path.splitext(path)[0])
+        if "shard" in record:
+            record["shard"] = join(self._folder, record["shard"])
+            return {"file_name": f"{record['shard']}/{path}", **record}
+        return {"file_name": join(self._folder, path), **record}
+
+
+def load_videos(path):
+    """Return the VideoList of a list (.csv, .txt), a manifest (.parquet), a folder, or tar shards (folder or pattern).
+
+    A list has one video a line, `path`, `path,label` or `path label` (label: an integer), below an optional header
+    `path` or `path,label`; paths are relative to the list's folder.  A manifest (datasets/prepare_videos.py,
+    datasets/index_shards.py) has the columns that `VideoList` names; its rows with an "error" are left out.  A folder
+    stands for the *.tar in it or, if there are none, for all the videos below it.
+
+    Raises:
+        ValueError: a row that is no such row (with file and line), or no video at all.
+    """
+    if path.endswith(".parquet"):
+        videos = VideoList(_read_manifest(path), os.path.dirname(path))
+    elif path.endswith((".csv", ".txt")):
+        videos = VideoList(_read_list(path), os.path.dirname(path))
+    else:
+        videos = _load_folder_or_shards(path)
+    if len(videos) == 0:
+        raise ValueError(f"{path}: there is no video in it")
+    return videos
+
+
+def _read_manifest(path):
+    with open_binary(path) as file:
+        table = pq.ParquetFile(file).read()
+    if "path" not in table.column_names:
+        raise ValueError(f'{path} has no column "path"; its columns are {table.column_names}')
+    if "error" not in table.column_names:
+        return table
+    error = pc.fill_null(table["error"], "")
+    usable = table.filter(pc.equal(error, ""))
+    logger.info(f"{path}: {len(table) - len(usable)} of {len(table)} videos are left out as broken")
+    return usable
+
+
+def _read_list(path):
+    text = read_bytes(path).decode("utf-8-sig")
+    lines = pc.utf8_trim_whitespace(pc.split_pattern(pa.array([text], pa.large_string()), "\n").values)
+    numbers = np.flatnonzero(pc.not_equal(lines, ""))
+    if len(numbers) > 0 and lines[numbers[0]].as_py().lower() in _HEADERS:
+        numbers = numbers[1:]
+    rows = lines.take(pa.array(numbers))
+    if len(rows) == 0:
+        return pa.table({"path": rows})
+    with_comma = "," in rows[0].as_py()
+    labelled = pc.match_substring_regex(rows, r",\s*-?\d+$" if with_comma else r"\s-?\d+$")
+    if not labelled[0].as_py():
+        quoted = pc.match_substring_regex(rows, r'^"[^"]*"$')
+        ends_in_label = pc.match_substring_regex(rows, r"[\s,]-?\d+$")
+        wrong = pc.and_not(pc.or_(ends_in_label, pc.match_substring(rows, ",")), quoted)
+        _refuse(path, numbers, rows, wrong, "only a path, as in the first row; a path with a comma goes in quotes")
+        return pa.table({"path": pc.utf8_trim(rows, '"')})
+    _refuse(path, numbers, rows, pc.invert(labelled), "a path and an integer label, written as in the first row")
+    if with_comma:
+        parts = pc.split_pattern(rows, ",", max_splits=1, reverse=True)
+    else:
+        parts = pc.utf8_split_whitespace(rows, max_splits=1, reverse=True)
+    paths = pc.utf8_trim(pc.list_element(parts, 0), ' \t"')
+    return pa.table({"path": paths, "label": pc.utf8_trim_whitespace(pc.list_element(parts, 1)).cast(pa.int64())})
+
+
+def _refuse(path, numbers, rows, wrong, expected):
+    """Raise a ValueError that names the first wrong row, if there is one."""
+    where = pc.index(wrong, True).as_py()
+    if where >= 0:
+        raise ValueError(f"{path}:{numbers[where] + 1}: {rows[where].as_py()!r} has to be {expected}")
+
+
+def _load_folder_or_shards(path):
+    if path.endswith(".tar"):
+        return VideoList(index_shards(path, VIDEO_EXTENSIONS))
+    if not os.path.isdir(path):
+        raise ValueError(
+            f"{path} is no registered data set, no list ({', '.join(LIST_EXTENSIONS)}), no folder and no *.tar shards"
+        )
+    if glob.glob(os.path.join(glob.escape(path), "*.tar")):
+        return VideoList(index_shards(os.path.join(glob.escape(path), "*.tar"), VIDEO_EXTENSIONS))
+    found = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
+    videos = sorted(os.path.relpath(name, path) for name in found if name.lower().endswith(VIDEO_EXTENSIONS))
+    return VideoList(pa.table({"path": pa.array(videos, pa.string())}), path)
+
+
+def register_videos(name, path):
+    """Register the videos of `path` (see `load_videos`) as data set `name`, with evaluator_type "videos"."""
+    DatasetCatalog.register(name, lambda: load_videos(path))
+    MetadataCatalog.get(name).set(evaluator_type="videos", video_list=path)

@@ -1,0 +1,179 @@
+"""Processes that work through tasks in order, and can be cut off: torch's DataLoader dies with its workers.
+
+A video can make a decoder loop for ever, take all memory or crash the process.  Here that costs one result: the
+process is ended and replaced, and what it was asked for comes back as a `Lost` that says why.
+"""
+
+import collections
+import io
+import itertools
+import math
+import multiprocessing
+import os
+import pickle
+import resource
+import signal
+import traceback
+from dataclasses import dataclass
+from multiprocessing import reduction
+from multiprocessing.connection import wait
+
+import cv2
+import torch
+
+_ALIGNMENT = 64  # bytes; of tensors in a message
+
+
+@dataclass
+class Lost:
+    """Takes the place of a result that a process was not able to give; `reason` is one line."""
+
+    reason: str
+
+
+class WorkerPool:
+    """Apply a function to tasks in processes of their own; the results come in the order of the tasks.
+
+    Args:
+        function: task -> result.  Tensors in a result (CPU) go through shared memory that no process has to attend to.
+        num_workers: processes.
+        num_ahead: tasks that are being worked on, or done, before their result is asked for.
+        timeout_s: seconds that a result is waited for before its process is ended; 0: for ever.
+        memory_bytes: how much more memory than at its start a process may take; 0: any.
+    """
+
+    def __init__(self, function, *, num_workers, num_ahead, timeout_s, memory_bytes):
+        self.timeout_s = timeout_s or None
+        self.num_ahead = max(num_ahead, num_workers)
+        arguments = (function, memory_bytes)
+        self.workers = [_Worker(arguments) for _ in range(num_workers)]
+
+    def imap(self, tasks):
+        """Yield (task, result) for each task; a result that its process did not give is a `Lost`.
+
+        Raises:
+            RuntimeError: the function raised; with its traceback.
+        """
+        waiting = collections.deque()
+        for worker, task in zip(itertools.cycle(self.workers), tasks, strict=False):
+            worker.submit(task)
+            waiting.append(worker)
+            if len(waiting) > self.num_ahead:
+                yield waiting.popleft().result(self.timeout_s)
+        while waiting:
+            yield waiting.popleft().result(self.timeout_s)
+
+    def close(self):
+        for worker in self.workers:
+            worker.end()
+
+
+class _Worker:
+    """One process, and the tasks that it has been sent and not answered, oldest first."""
+
+    def __init__(self, arguments):
+        self.arguments = arguments
+        self.tasks = collections.deque()
+        self._start()
+
+    def _start(self):
+        self.connection, theirs = multiprocessing.Pipe()
+        arguments = (theirs, self.connection, *self.arguments)
+        self.process = multiprocessing.Process(target=_serve, args=arguments, daemon=True)
+        self.process.start()
+        theirs.close()
+        for task in self.tasks:
+            self.connection.send(task)
+
+    def submit(self, task):
+        self.tasks.append(task)
+        self.connection.send(task)
+
+    def result(self, timeout_s):
+        """Return the oldest task and its result; all older ones are answered, so the process is at work on it."""
+        error = None
+        try:
+            if self.connection.poll(timeout_s):
+                result, error = _receive(self.connection)
+            else:
+                result = Lost(f"not done after {timeout_s:g} s: cut off")
+        except (EOFError, ConnectionError):
+            self.process.join()
+            result = Lost(f"the process that was reading it died ({_exit_cause(self.process.exitcode)})")
+        if error is not None:
+            raise RuntimeError(f"A data worker failed:\n\n{error}")
+        task = self.tasks.popleft()
+        if isinstance(result, Lost):
+            self.end()
+            self._start()
+        return task, result
+
+    def end(self):
+        self.process.kill()
+        self.process.join(timeout=1.0)  # one that waits for a dead network drive cannot even be killed
+        self.connection.close()
+
+
+def _exit_cause(exitcode):
+    return signal.Signals(-exitcode).name if exitcode < 0 else f"exit code {exitcode}"
+
+
+def _serve(connection, parents_end, function, memory_bytes):
+    """Answer the tasks that come, until the parent ends."""
+    parents_end.close()  # this process' copy: as long as one is open the connection does not end with the parent
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's affair
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    if memory_bytes:
+        _limit_memory(memory_bytes)
+    parent = multiprocessing.parent_process().sentinel
+    while parent not in wait([connection, parent]):
+        try:
+            answer = function(connection.recv()), None
+        except Exception:  # noqa: BLE001 - whatever it is, it is raised in the parent
+            answer = None, traceback.format_exc()
+        _send(connection, answer)
+
+
+def _limit_memory(num_bytes):
+    with open("/proc/self/statm") as statm:
+        in_use = int(statm.read().split()[0]) * resource.getpagesize()
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = in_use + num_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+
+
+class _Pickler(pickle.Pickler):
+    """Keeps the contents of tensors out of the pickle."""
+
+    def reducer_override(self, obj):
+        if isinstance(obj, torch.Tensor):
+            return torch.from_numpy, (obj.numpy(),)
+        return NotImplemented
+
+
+def _send(connection, result):
+    """Write a result into a piece of memory without a name and hand that over: one copy, and nothing to clean up."""
+    stream, buffers = io.BytesIO(), []
+    _Pickler(stream, pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append).dump(result)
+    parts = [stream.getbuffer(), *(buffer.raw() for buffer in buffers)]
+    file = os.memfd_create("sample")
+    for part in parts:
+        os.lseek(file, math.ceil(os.lseek(file, 0, os.SEEK_CUR) / _ALIGNMENT) * _ALIGNMENT, os.SEEK_SET)
+        written = 0
+        while written < len(part):
+            written += os.write(file, part[written:])
+    connection.send([len(part) for part in parts])
+    reduction.send_handle(connection, file, None)
+    os.close(file)
+
+
+def _receive(connection):
+    sizes = connection.recv()
+    file = reduction.recv_handle(connection)
+    starts = list(itertools.accumulate((math.ceil(n / _ALIGNMENT) * _ALIGNMENT for n in sizes), initial=0))
+    num_bytes = starts[-2] + sizes[-1]
+    memory = torch.from_file(f"/proc/self/fd/{file}", shared=True, size=num_bytes, dtype=torch.uint8).numpy()
+    os.close(file)
+    head, *buffers = (memory[start : start + n] for start, n in zip(starts, sizes, strict=False))
+    return pickle.loads(head, buffers=buffers)
