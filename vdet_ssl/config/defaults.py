@@ -63,6 +63,7 @@ def _add_data(cfg):
     # Share of the videos that may be broken in training before it stops; in evaluation none may.
     cfg.DATALOADER.BROKEN_TOLERANCE = 0.0
     cfg.DATALOADER.DECODE_TIMEOUT_S = 60.0  # seconds after which decoding one video is given up; 0: never
+    cfg.DATALOADER.DECODE_MEMORY_GB = 4.0  # memory that a worker may take for one video; 0: any
     cfg.MODEL.LOAD_PROPOSALS = False
 
 
