@@ -72,17 +72,24 @@ class SSLMethod(nn.Module, ABC):
         """Update what is the method's own (momentum encoder, queue) after a step; `progress` in [0, 1) is that step's."""
 
     def forward(self, inputs):
-        """Return a loss dict: of one `LossPart`, or of a whole batch in detectron2's form.
+        """In training, return a loss dict: of one `LossPart`, or of a whole batch in detectron2's form.  Else: `inference`.
 
         Args:
             inputs: a LossPart, or list[dict], each with "clips": rho uint8 tensors of shape (T, H, W, 3).
         """
+        if not self.training:
+            return self.inference(inputs)
         parts = [inputs] if isinstance(inputs, LossPart) else self.split(self.stack_clips(inputs))
         total = {}
         for part in parts:
             for name, loss in self.losses(part).items():
                 total[name] = total.get(name, 0.0) + part.weight * loss
         return total
+
+    def inference(self, batched_inputs):
+        """Return the pooled features of the backbone for each video's first clip: list[{"features": float32 (C,)}]."""
+        clips = torch.stack([x["clips"][0] for x in batched_inputs]).to(self.device, non_blocking=True)
+        return [{"features": features} for features in self.encoder.features(self.normalize(clips)).float()]
 
     def stack_clips(self, batched_inputs):
         """Stack the i-th clips of all videos: list[dict] -> rho uint8 tensors (B, T, H, W, 3) on the model's device.
