@@ -46,7 +46,8 @@ class ActionDetector(nn.Module):
 
         Args:
             batched_inputs: list[dict], each with
-                "clip": uint8 (T, H, W, 3) RGB; T is that of all clips, H and W need not be.
+                "clip": uint8 (T, H, W, 3) RGB.  H and W may differ from clip to clip: training pads them (see
+                    `preprocess`), inference takes such clips one by one, so that scores do not depend on the batch.
                 "proposals": Instances with proposal_boxes (XYXY, absolute pixels of the clip) and scores (M,);
                     training may do without.
                 "instances": in training, Instances with gt_boxes and gt_classes, float32 (N, num_classes) multi-hot.
@@ -57,6 +58,8 @@ class ActionDetector(nn.Module):
         Raises:
             ValueError: see the RoI heads.
         """
+        if not self.training and len({x["clip"].shape for x in batched_inputs}) > 1:
+            return [result for x in batched_inputs for result in self([x])]
         clips = self.preprocess(batched_inputs)
         features = self.backbone(clips.tensor)
         proposals = None
