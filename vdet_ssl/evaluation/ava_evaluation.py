@@ -1,0 +1,255 @@
+"""AVA's metric: mean average precision at IoU 0.5 (PASCAL VOC), equal to the official evaluator's to the last digit.
+
+Pure functions on arrays; imports neither torch nor detectron2.  What the official evaluator does not define in words,
+the order among equal scores and which of them its `capacity` keeps, follows from the heap that its reader keeps for
+each key frame.  Key frames where that can matter are few: for those alone the heap is replayed (`_heap_orders`).
+"""
+
+import heapq
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from vdet_ssl.data.ava_csv import BoxTable, key_frame_id, read_boxes, read_excluded, read_label_map
+
+IOU_THRESHOLD = 0.5
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class AVAResult:
+    """Average precision of each class, and their mean.
+
+    Attributes:
+        ap: class name -> average precision in 0..1, None for a class without ground truth.
+        mean_ap: mean over the classes that have ground truth.
+        capacity: (box, class) detections kept of a key frame, None for all of them.
+    """
+
+    ap: dict
+    mean_ap: float
+    capacity: int | None
+
+    def as_dict(self):
+        return {"mAP": self.mean_ap, "capacity": self.capacity, "AP": self.ap}
+
+    def describe(self):
+        """Say which detections the figure counts."""
+        if self.capacity is None:
+            return "all detections of a key frame count, as in PySlowFast"
+        kept = f"the {self.capacity} (box, class) detections of highest score in a key frame count"
+        return kept + (", as in the official evaluator" if self.capacity == 50 else "")
+
+
+def evaluate_files(ground_truth, detections, label_map, capacity=None, excluded=None):
+    """Evaluate csv files; arguments as in `evaluate`, each the path of a file."""
+    keys = read_excluded(excluded) if excluded else frozenset()
+    truth = read_boxes(ground_truth, score="person_id")
+    return evaluate(truth, read_boxes(detections), read_label_map(label_map), capacity, keys)
+
+
+def evaluate(ground_truth, detections, class_names, capacity=None, excluded=frozenset()):
+    """Compute AVA's mAP.
+
+    A detection is matched with the ground-truth box of its class that it overlaps most; it is right if that overlap
+    is at least 0.5 and no detection of higher score has the box already.  Left out are detections without area and
+    those in key frames that `ground_truth` does not name (the official evaluator leaves them out since AVA v2.2).
+
+    Args:
+        ground_truth, detections: BoxTable.  Actions that are not in `class_names` are left out first.
+        class_names: dict, action id -> name.
+        capacity: (box, class) detections kept of a key frame, those of highest score; None keeps all.
+        excluded: set of `key_frame_id` to leave out.
+    Returns:
+        AVAResult
+    Raises:
+        ValueError: when the two cannot be about the same data, where the figure would be a meaningless zero.
+    """
+    capacity = capacity or None
+    key_frames = {key_frame_id(*frame) for frame in ground_truth.key_frames} - excluded
+    truth = _select(ground_truth, class_names, key_frames)
+    found = _select(detections, class_names, key_frames)
+    _check_same_data(truth, found)
+    _group(truth, found)
+    matchable = np.isin(found.group, truth.group)
+
+    truth_order = _official_order(truth, _ambiguous_keys(truth, np.arange(len(truth.rows))))
+    found_order = _official_order(found, _ambiguous_keys(found, np.flatnonzero(matchable)), capacity)
+    found_order = found_order[_has_area(detections.boxes)[found.rows[found_order]]]
+    right = np.zeros(len(found_order), bool)
+    places = np.flatnonzero(matchable[found_order])
+    right[places] = _match(found, found_order[places], truth, truth_order)
+
+    bounds = np.searchsorted(found.class_index[found_order], np.arange(len(class_names) + 1))
+    num_truth = np.bincount(truth.class_index, minlength=len(class_names))
+    score, ap = found.score[found_order], {}
+    for i, name in enumerate(class_names.values()):
+        own = slice(bounds[i], bounds[i + 1])
+        ap[name] = average_precision(score[own], right[own], num_truth[i]) if num_truth[i] else None
+    return AVAResult(ap, float(np.mean([x for x in ap.values() if x is not None])), capacity)
+
+
+def average_precision(score, right, num_truth):
+    """Return the area under the precision-recall curve, precision made monotone (PASCAL VOC since 2010).
+
+    Args:
+        score: float64 (N,); right: bool (N,), whether a detection found a ground-truth box.
+        num_truth: number of ground-truth boxes, at least 1.
+    """
+    order = np.argsort(score)[::-1]  # not stable, as in the official code: the same order among equal scores
+    num_right = np.cumsum(right[order])
+    precision = num_right / np.arange(1, len(score) + 1)
+    recall = np.concatenate([[0], num_right / num_truth])
+    precision = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(np.sum(np.diff(recall) * precision))
+
+
+@dataclass
+class _Rows:
+    """The rows of a table that are evaluated: their indices, key, class (0-based), score; `group`: class and key."""
+
+    table: BoxTable
+    rows: np.ndarray
+    key: np.ndarray
+    class_index: np.ndarray
+    score: np.ndarray
+    group: np.ndarray = None
+
+    def boxes(self, i):
+        return self.table.boxes[self.rows[i]]
+
+
+def _select(table, class_names, key_frames):
+    """Return the rows of listed classes in these key frames; keys are numbered in the order of their first row."""
+    class_index = pd.Index(list(class_names)).get_indexer(table.action_id)
+    counts = np.array([key_frame_id(*frame) in key_frames for frame in table.key_frames], bool)
+    rows = np.flatnonzero((class_index >= 0) & counts[table.key])
+    return _Rows(table, rows, table.key[rows], class_index[rows], table.score[rows])
+
+
+def _check_same_data(truth, found):
+    """Raise ValueError, with the reason, where mAP would be zero for lack of a common key frame, class or unit."""
+    if not len(truth.rows):
+        raise ValueError(f"Nothing in the ground truth is to be evaluated; it has {_examples(truth.table)}.")
+    if not len(found.table):
+        logger.warning("There are no detections at all: mAP is 0.")
+    elif not len(found.rows):
+        raise ValueError(
+            "No detection has a listed action in a key frame of the ground truth: is it another data set, or are "
+            f"timestamps or action ids others? Detections have {_examples(found.table)}; the ground truth has "
+            f"{_examples(truth.table)}."
+        )
+    elif np.median(found.table.boxes.max(axis=1)) > 2:
+        box = ", ".join(f"{x:g}" for x in found.boxes(0))
+        raise ValueError(f"The detections' boxes are in pixels (the first is {box}); divide them by the frame's size.")
+
+
+def _examples(table):
+    frames = [",".join(frame) for frame in table.key_frames[:3]]
+    return f"key frames like {frames} and action ids like {np.unique(table.action_id)[:5].tolist()}"
+
+
+def _group(truth, found):
+    """Number the key frames of both alike, the detections' first and in their order; number classes and keys."""
+    found.key, used = pd.factorize(found.key)
+    number = {key_frame_id(*found.table.key_frames[key]): i for i, key in enumerate(used.tolist())}
+    frames = truth.table.key_frames
+    truth.key = np.array([number.setdefault(key_frame_id(*frame), len(number)) for frame in frames])[truth.key]
+    for x in (truth, found):
+        x.group = x.class_index * len(number) + x.key
+
+
+def _ambiguous_keys(x, subset):
+    """Return the keys where, in a subset of the rows, boxes of one class have equal scores."""
+    group, score = x.group[subset], x.score[subset]
+    order = np.lexsort((score, group))
+    equal = (np.diff(group[order]) == 0) & (np.diff(score[order]) == 0)
+    return x.key[subset[order[1:][equal]]]
+
+
+def _official_order(x, ambiguous, capacity=None):
+    """Return the indices of the rows by class, key, falling score, and the official order among equal scores.
+
+    Args:
+        ambiguous: keys where the order among equal scores matters.
+        capacity: rows kept of a key frame.
+    """
+    order = _argsort_key_and_score(x.key, x.score)
+    key, score = x.key[order], x.score[order]
+    same_key = key[1:] == key[:-1]
+    start = np.searchsorted(key, np.arange(key.max(initial=-1) + 1))
+    keep = np.arange(len(key)) - start[key] < (capacity or len(key))
+    first_out = np.flatnonzero(same_key & keep[:-1] & ~keep[1:]) + 1
+    equal_at_capacity = key[first_out[score[first_out] == score[first_out - 1]]]
+    imprecise = key[1:][same_key & (score[1:] > score[:-1])]  # the sort rounds
+    for k, rows in _heap_orders(x, np.concatenate([ambiguous, equal_at_capacity, imprecise]), capacity):
+        order[start[k] : start[k] + len(rows)] = rows
+    order = order[keep]
+    class_index = x.class_index[order]
+    return order[np.argsort(class_index.astype(np.min_scalar_type(class_index.max(initial=0))), kind="stable")]
+
+
+def _argsort_key_and_score(key, score):
+    """Sort by key and falling score in one pass: packed in 64 bits, the score rounded to those that the key leaves."""
+    bits = 63 - int(key.max(initial=1)).bit_length()
+    top, bottom = score.max(initial=0), score.min(initial=0)
+    falling = (top - score) * ((2.0 ** min(bits, 52) - 1) / (top - bottom or 1.0))
+    return np.argsort((key << bits) | falling.astype(np.int64))
+
+
+def _heap_orders(x, keys, capacity):
+    """Yield for each of the keys what the official reader keeps of its rows, in its order."""
+    chosen = np.zeros(x.key.max(initial=-1) + 1, bool)
+    chosen[keys] = True
+    rows = np.flatnonzero(chosen[x.key])
+    rows = rows[np.argsort(x.key[rows], kind="stable")]
+    keys, start = np.unique(x.key[rows], return_index=True)
+    x1, y1, x2, y2 = x.boxes(rows).T.tolist()
+    action_id = x.table.action_id[x.rows[rows]].tolist()
+    entries = list(zip(x.score[rows].tolist(), action_id, y1, x1, y2, x2, rows.tolist(), strict=True))
+    for key, first, last in zip(keys.tolist(), start, np.append(start, len(rows))[1:], strict=True):
+        heap = []
+        for entry in entries[first:last]:
+            if capacity is None or len(heap) < capacity:
+                heapq.heappush(heap, entry)
+            elif entry[0] > heap[0][0]:
+                heapq.heapreplace(heap, entry)
+        yield key, [entry[-1] for entry in sorted(heap, key=lambda entry: -entry[0])]
+
+
+def _has_area(boxes):
+    return (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])
+
+
+def _match(found, found_order, truth, truth_order):
+    """Return which detections are right, bool (N,).
+
+    Args:
+        found_order, truth_order: indices of rows in the official order; each detection's group is in `truth`.
+    """
+    right = np.zeros(len(found_order), bool)
+    if not len(right):
+        return right
+    found_group, truth_group = found.group[found_order], truth.group[truth_order]
+    first = np.searchsorted(truth_group, found_group)
+    count = np.searchsorted(truth_group, found_group, side="right") - first
+    start = np.cumsum(count) - count
+    i = np.repeat(np.arange(len(count)), count)  # all pairs of a detection and a ground-truth box of its group
+    j = np.arange(len(i)) - np.repeat(start - first, count)
+    iou = _iou(found.boxes(found_order[i]), truth.boxes(truth_order[j]))
+    best = np.maximum.reduceat(iou, start)
+    pairs = np.flatnonzero((iou == best[i]) & (iou >= IOU_THRESHOLD))
+    pairs = pairs[np.unique(i[pairs], return_index=True)[1]]  # of boxes overlapped equally the first
+    pairs = pairs[np.unique(j[pairs], return_index=True)[1]]  # of a box's detections the first: the highest score
+    right[i[pairs]] = True
+    return right
+
+
+def _iou(a, b):
+    """Intersection over union of boxes XYXY, (N, 4) with (N, 4), in the official order of operations."""
+    height = np.maximum(0.0, np.minimum(a[:, 3], b[:, 3]) - np.maximum(a[:, 1], b[:, 1]))
+    width = np.maximum(0.0, np.minimum(a[:, 2], b[:, 2]) - np.maximum(a[:, 0], b[:, 0]))
+    area_a, area_b = ((x[:, 3] - x[:, 1]) * (x[:, 2] - x[:, 0]) for x in (a, b))
+    return height * width / (area_a + area_b - height * width)
