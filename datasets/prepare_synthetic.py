@@ -24,8 +24,8 @@ from tqdm import tqdm
 SPLITS = ("train", "val", "pretrain", "knn_val")
 
 
-def main():
-    args = parse_args()
+def main(argv=None):
+    args = parse_args(argv)
     folder = Path(args.output)
     (folder / "videos").mkdir(parents=True, exist_ok=True)
     counts = (args.train_videos, args.val_videos, args.unlabelled_videos, args.knn_videos)
@@ -36,7 +36,7 @@ def main():
     print(f"{len(results)} videos in {folder}; data sets: train.yaml, val.yaml, pretrain.csv, knn_val.csv")
 
 
-def parse_args():
+def parse_args(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", required=True, help="folder to write to")
     parser.add_argument("--train-videos", type=int, default=48, help="labelled videos to train on")
@@ -45,10 +45,10 @@ def parse_args():
     parser.add_argument("--knn-videos", type=int, default=36, help="more of the same that the kNN monitor classifies")
     parser.add_argument("--seconds", type=float, default=8.0, help="length of a video")
     parser.add_argument("--size", type=picture_size, default=(160, 120), metavar="WxH", help="even numbers of pixels")
-    parser.add_argument("--fps", type=int, default=30, help="frames a second")
+    parser.add_argument("--fps", type=int, default=15, help="frames a second")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def picture_size(text):
@@ -78,7 +78,7 @@ def write_video(path, frames, frame_rate, size):
     with av.open(str(path), "w") as container:
         # One thread: the same bytes on every machine.
         stream = container.add_stream(
-            "libx264", rate=frame_rate, options={"preset": "veryfast", "crf": "20", "threads": "1"}
+            "libx264", rate=frame_rate, options={"preset": "ultrafast", "crf": "23", "threads": "1"}
         )
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"

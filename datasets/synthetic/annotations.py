@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import pandas as pd
 
 from .actions import ACTIONS, LABEL_IDS
 from .world import key_frame_labels
@@ -85,8 +84,8 @@ def write_label_map(folder):
 
 def write_video_list(path, video_ids, actions):
     """Write a list of unlabelled videos: path, and the label that only the kNN monitor reads."""
-    table = pd.DataFrame({"path": [f"videos/{v}.mp4" for v in video_ids], "label": [LABEL_IDS[a] for a in actions]})
-    table.to_csv(path, index=False)
+    rows = [(f"videos/{video_id}.mp4", LABEL_IDS[action]) for video_id, action in zip(video_ids, actions, strict=True)]
+    _write_rows(path, [("path", "label"), *rows])
 
 
 def write_summary(folder, options, rows):

@@ -15,7 +15,7 @@ _SKIN = ((255, 219, 190), (241, 194, 155), (224, 172, 125), (176, 120, 80), (125
 _HAIR = ((35, 28, 24), (74, 50, 32), (120, 80, 45), (205, 170, 105), (150, 60, 35), (170, 170, 172), (235, 235, 235))
 _CIRCLE = np.stack([f(np.linspace(0, 2 * np.pi, 12, endpoint=False)) for f in (np.cos, np.sin)], axis=-1)
 _SHIFT = 4  # fractional bits of the coordinates given to OpenCV
-_SEAT_FORWARD_M, _SEAT_HEIGHT_M = -0.36, 0.40  # of a stool, from the feet of who stands before it
+_SEAT_FORWARD_M, _SEAT_HEIGHT_M = -0.33, 0.40  # of a stool, from the feet of who stands before it
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,16 @@ class Shape:
     Attributes:
         centers: (N, P, K, 3) metres: right, up, toward the camera; the place where the person stands is the origin.
         radii: (P, K) metres.
-        colors: (P, 3) RGB.
+        order: (N, P) indices of the parts, the farthest first.
+        shades: (N, P, 3) RGB, darker where a part is far from the camera.
+        edged: (P,) bool: drawn with a darker edge.
     """
 
     centers: np.ndarray
     radii: np.ndarray
-    colors: np.ndarray
+    order: np.ndarray
+    shades: np.ndarray
+    edged: np.ndarray
 
 
 def body_shape(look, bones, lift_m, yaw, elevation):
@@ -91,8 +95,8 @@ def body_shape(look, bones, lift_m, yaw, elevation):
     return _shape(joints, parts, look.colors, look.height_m / 1.75, yaw, elevation)
 
 
-def stool_shape(color, yaw, elevation):
-    """A stool behind the feet of a person who can sit down on it; yaw (N,) as of `body_shape`."""
+def stool_shape(color, height_m, yaw, elevation):
+    """A stool behind the feet of a person of some height who can sit down on it; yaw (N,) as of `body_shape`."""
     corners = {
         f"{high}{i}": np.array([_SEAT_FORWARD_M + x, y, z])
         for high, z in (("seat", _SEAT_HEIGHT_M), ("floor", 0.02))
@@ -101,7 +105,7 @@ def stool_shape(color, yaw, elevation):
     joints = {name: np.broadcast_to(xyz, (len(yaw), 3)) for name, xyz in corners.items()}
     parts = [("leg", [(f"seat{i}", 0.03), (f"floor{i}", 0.02)]) for i in range(4)]
     parts.append(("seat", [(f"seat{i}", 0.04) for i in range(4)]))
-    return _shape(joints, parts, {"leg": color * 0.6, "seat": color}, 1.0, yaw, elevation)
+    return _shape(joints, parts, {"leg": color * 0.6, "seat": color}, height_m / 1.75, yaw, elevation)
 
 
 def _joints(look, bones, lift_m):
@@ -137,18 +141,18 @@ def _body_parts(look):
     """Parts of a body: (colour name, [(joint, radius), ...])."""
     b = look.build
     sleeve = "top" if look.long_sleeves else "skin"
+    leg = "skin" if look.skirt else "bottom"
     parts = [
         ("top", [("shoulder_l", 0.07 * b), ("shoulder_r", 0.07 * b), ("hip_l", 0.10 * b), ("hip_r", 0.10 * b)]),
         ("skin", [("neck", 0.055), ("head", 0.05)]),
         ("skin", [("face", 0.118)]),
         ("nose", [("nose", 0.022)]),
-        ("eye", [("eye_l", 0.02)]),
-        ("eye", [("eye_r", 0.02)]),
+        ("eye", [("eye_l", 0.017)]),
+        ("eye", [("eye_r", 0.017)]),
     ]
     for s in "lr":
-        leg = "skin" if look.skirt else "bottom"
         parts += [
-            (leg, [(f"hip_{s}", 0.095 * b), (f"knee_{s}", 0.068 * b)]),
+            ("bottom", [(f"hip_{s}", 0.095 * b), (f"knee_{s}", 0.068 * b)]),
             (leg, [(f"knee_{s}", 0.066 * b), (f"ankle_{s}", 0.048 * b)]),
             ("shoe", [(f"ankle_{s}", 0.05), (f"toe_{s}", 0.042)]),
             ("top", [(f"shoulder_{s}", 0.062 * b), (f"elbow_{s}", 0.05 * b)]),
@@ -170,10 +174,15 @@ def _shape(joints, parts, colors, size, yaw, elevation):
     count = max(len(balls) for _, balls in parts)
     padded = [(name, balls + [balls[-1]] * (count - len(balls))) for name, balls in parts]
     local = np.stack([np.stack([joints[j] for j, _ in balls], axis=1) for _, balls in padded], axis=1)
+    centers = _to_camera(local, yaw, elevation)
+    toward = centers[..., 2].mean(-1)
+    shade = np.clip(1.0 + 0.6 * toward, 0.72, 1.1)
     return Shape(
-        centers=_to_camera(local, yaw, elevation),
+        centers=centers,
         radii=size * np.array([[radius for _, radius in balls] for _, balls in padded]),
-        colors=np.stack([colors[name] for name, _ in padded]),
+        order=np.argsort(toward, axis=1, kind="stable"),
+        shades=np.clip(shade[..., None] * np.stack([colors[name] for name, _ in padded]), 0, 255),
+        edged=np.array([name not in ("eye", "nose") for name, _ in padded]),
     )
 
 
@@ -208,25 +217,27 @@ def extent(xy, radii):
 
 
 def outlines(xy, radii):
-    """Points (N, P, K * 12, 2) int32 around all balls, in the fixed point form that `draw` takes."""
-    points = xy[..., None, :] + radii[..., None, None] * _CIRCLE
+    """Points (N, P, K * 12, 2) int32 around all balls, as `draw` takes them: fixed point, pixel centers at integers."""
+    points = xy[..., None, :] - 0.5 + radii[..., None, None] * _CIRCLE
     return np.rint(points.reshape(*points.shape[:2], -1, 2) * (1 << _SHIFT)).astype(np.int32)
 
 
-def draw(image, points, shape, frame, color=None):
+def draw(image, points, shape, frame):
     """Draw one frame of a Shape into an image, in place, farther parts first.
 
     Args:
-        image: uint8 (H, W, 3).
+        image: uint8 (H, W, 3) RGB.
         points: `outlines` of the shape.
-        color: RGB for all parts, without shading: the figure's mask.
     """
-    toward = shape.centers[frame, :, :, 2].mean(-1)
-    shades = np.clip(1.0 + 0.6 * toward, 0.72, 1.1)[:, None] * shape.colors
-    for part in np.argsort(toward, kind="stable"):
+    for part in shape.order[frame]:
         hull = cv2.convexHull(points[frame, part])
-        fill = shades[part] if color is None else color
-        cv2.fillConvexPoly(image, hull, tuple(map(float, np.clip(fill, 0, 255))), cv2.LINE_AA, _SHIFT)
-        if color is None:
-            edge = tuple(map(float, np.clip(0.65 * fill, 0, 255)))
-            cv2.polylines(image, [hull], True, edge, 1, cv2.LINE_AA, _SHIFT)
+        color = shape.shades[frame, part]
+        cv2.fillConvexPoly(image, hull, color.tolist(), cv2.LINE_AA, _SHIFT)
+        if shape.edged[part]:
+            cv2.polylines(image, [hull], True, (0.65 * color).tolist(), 1, cv2.LINE_AA, _SHIFT)
+
+
+def draw_mask(image, points, shape, frame):
+    """Paint one frame of a Shape white into an image, uint8 (H, W), in place."""
+    for part in shape.order[frame]:
+        cv2.fillConvexPoly(image, cv2.convexHull(points[frame, part]), 255, cv2.LINE_AA, _SHIFT)

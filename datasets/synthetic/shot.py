@@ -11,6 +11,7 @@ from .actions import poses
 from .scene import MARGIN, paint_scene
 
 _OVERSAMPLING = 2  # a frame is drawn this much larger, then averaged down
+_NOISE = 1.5  # of the camera, grey levels
 _CAMERA_HEIGHT_M = 1.25
 _WALK_M_PER_STEP = 1.7  # times sin(angle of the thighs): two legs of 0.87 m
 
@@ -118,32 +119,32 @@ class Shot:
     @cached_property
     def boxes(self):
         """(num_actors, N, 4) float64: whole bodies, XYXY absolute in pixels, not cut at the picture's border."""
-        return np.stack([figure.extent(xy, radii) for xy, radii in self._projected]) / _OVERSAMPLING
+        edge = np.array([-1.0, -1.0, 1.0, 1.0])  # what smooth edges add
+        return np.stack([figure.extent(xy, radii) + edge for xy, radii in self._projected]) / _OVERSAMPLING
 
     def frames(self):
         """Yield the N frames, uint8 (H, W, 3) RGB."""
-        noise_rng = np.random.default_rng([self.seed, 1])
-        gains = self.light.gains(self.times_s, noise_rng)
-        noise = noise_rng.normal(0, 2.5, (4, self.size[1] + 16, self.size[0] + 16, 1)).astype(np.float32)
-        noise = np.repeat(noise, 3, axis=-1)
-        for frame in range(len(self)):
-            large = self._draw(frame)
-            image = cv2.resize(large, self.size, interpolation=cv2.INTER_AREA).astype(np.float32)
-            y, x = noise_rng.integers(0, 16, 2)
-            grain = noise[frame % 4, y : y + self.size[1], x : x + self.size[0]]
-            yield np.clip(image * gains[frame].astype(np.float32) + grain, 0, 255).astype(np.uint8)
+        rng = np.random.default_rng([self.seed, 1])
+        gains = self.light.gains(self.times_s, rng)
+        width, height = self.size
+        noise = np.repeat(rng.normal(0, _NOISE, (height + 32, width + 32, 1)), 3, axis=-1).astype(np.int16)
+        for frame, gain in enumerate(gains.tolist()):
+            image = cv2.resize(self._draw(frame), self.size, interpolation=cv2.INTER_AREA)
+            y, x = rng.integers(0, 32, 2)
+            lit = cv2.multiply(image, (*gain, 1.0))
+            yield cv2.add(lit, noise[y : y + height, x : x + width], dtype=cv2.CV_8U)
 
     def mask(self, actor, frame):
         """uint8 (H, W): 255 where an actor's body would be seen with nobody and nothing before it."""
-        image = np.zeros((self.pixels, self.size[0] * _OVERSAMPLING, 3), np.uint8)
-        figure.draw(image, self._outlines[actor], self._bodies[actor], frame, color=(255, 255, 255))
-        return cv2.resize(image, self.size, interpolation=cv2.INTER_AREA)[..., 0]
+        image = np.zeros((self.pixels, self.size[0] * _OVERSAMPLING), np.uint8)
+        figure.draw_mask(image, self._outlines[actor], self._bodies[actor], frame)
+        return cv2.resize(image, self.size, interpolation=cv2.INTER_AREA)
 
     def _draw(self, frame):
         width = self.size[0] * _OVERSAMPLING
         matrix = self._matrices[frame].copy()
         matrix[:, 2] -= matrix[:, :2] @ np.full(2, MARGIN * self.pixels)
-        image = cv2.warpAffine(self._background, matrix, (width, self.pixels), flags=cv2.INTER_LINEAR)
+        image = cv2.warpAffine(self._background, matrix, (width, self.pixels), flags=cv2.INTER_NEAREST)
         for i in np.argsort([actor.scale for actor in self.actors], kind="stable"):
             _draw_shadow(image, self._feet[i, frame], self._scales[i, frame])
             if self._stools[i] is not None:
@@ -247,7 +248,7 @@ class Shot:
                 stools.append(None)
                 continue
             still = np.full_like(yaw, actor.heading)
-            shape = figure.stool_shape(actor.stool, still, self._elevation)
+            shape = figure.stool_shape(actor.stool, actor.look.height_m, still, self._elevation)
             stools.append((shape, figure.outlines(*figure.project(shape, feet, scale))))
         return stools
 
