@@ -1,6 +1,8 @@
 """Hooks that differ from detectron2's."""
 
 from detectron2.engine import HookBase, hooks
+from detectron2.evaluation.testing import flatten_results_dict
+from detectron2.utils import comm
 
 
 class LRSchedule(HookBase):
@@ -34,3 +36,21 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
         if done % self.period == 0 or done >= self.max_iter:
             self.trainer.gather_loader_states()
         super().after_step()
+
+
+class InitialEval(HookBase):
+    """Evaluate before the first step: what training starts from, stored as `<metric>_init`; not after a resume.
+
+    Args:
+        eval_function: () -> nested dict of metrics.
+    """
+
+    def __init__(self, eval_function):
+        self.eval_function = eval_function
+
+    def before_train(self):
+        if self.trainer.start_iter > 0:
+            return
+        results = flatten_results_dict(self.eval_function())
+        self.trainer.storage.put_scalars(**{f"{k}_init": v for k, v in results.items()}, smoothing_hint=False)
+        comm.synchronize()

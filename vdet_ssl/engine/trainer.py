@@ -10,11 +10,12 @@ from detectron2.modeling import build_model
 from detectron2.utils import comm
 
 from vdet_ssl.checkpoint import VideoCheckpointer
+from vdet_ssl.config import ConfigError
 from vdet_ssl.data import augment_batch, build_test_loader, build_train_loader
 from vdet_ssl.evaluation import build_evaluator
 from vdet_ssl.solver import build_lr_multiplier, build_optimizer
 
-from .hooks import LRSchedule, PeriodicCheckpointer
+from .hooks import InitialEval, LRSchedule, PeriodicCheckpointer
 from .train_loop import SSLStepTrainer, StepTrainer
 
 
@@ -135,3 +136,24 @@ class SSLTrainer(VideoTrainer):
             augment=augment,
             **self._step_arguments(),
         )
+
+    def build_hooks(self):
+        """As for other tasks; where TEST.KNN.ENABLED, what training starts from is evaluated too."""
+        ret = super().build_hooks()
+        if self.cfg.TEST.KNN.ENABLED:
+            ret.insert(0, InitialEval(self._evaluate))
+        return ret
+
+    def _evaluate(self):
+        return super()._evaluate() if self.cfg.TEST.KNN.ENABLED else {}
+
+    @classmethod
+    def test(cls, cfg, model, evaluators=None):
+        """kNN accuracy on DATASETS.TEST, as detectron2's `test`; the evaluators' banks are filled first."""
+        if not cfg.DATASETS.TEST:
+            raise ConfigError("kNN accuracy needs a list of labelled videos: DATASETS.TEST is empty")
+        if evaluators is None:
+            evaluators = [cls.build_evaluator(cfg, name) for name in cfg.DATASETS.TEST]
+            for evaluator in evaluators:
+                evaluator.fill_bank(model)
+        return super().test(cfg, model, evaluators)
