@@ -47,7 +47,13 @@ def test_pairs_are_uniform_over_all_admissible_pairs(t_max_s):
 def test_tuples_match_rejection_sampling(num_clips, t_max_s):
     ours = draws(5_000, num_clips=num_clips, t_max_s=t_max_s)
     reference = rejection(5_000, num_clips=num_clips, latest=8.0, t_max_s=t_max_s)
-    for statistic in (lambda x: x[:, 0], lambda x: x[:, -1], lambda x: x.min(1), lambda x: x.max(1), lambda x: np.ptp(x, 1)):
+    for statistic in (
+        lambda x: x[:, 0],
+        lambda x: x[:, -1],
+        lambda x: x.min(1),
+        lambda x: x.max(1),
+        lambda x: np.ptp(x, 1),
+    ):
         if np.ptp(statistic(reference)) > 0:
             assert stats.ks_2samp(statistic(ours), statistic(reference)).pvalue > 1e-3
 
@@ -81,7 +87,9 @@ def test_draws_follow_from_the_generator_alone():
 def test_frame_times():
     eight = {"num_frames": 8, "sampling_rate": 8, "frame_rate": 30.0}
     np.testing.assert_allclose(sampling.frame_times(2.0, spacing="stride", **eight), [2 + 8 * i / 30 for i in range(8)])
-    np.testing.assert_allclose(sampling.frame_times(2.0, spacing="linspace", **eight), [2 + 9 * i / 30 for i in range(8)])
+    np.testing.assert_allclose(
+        sampling.frame_times(2.0, spacing="linspace", **eight), [2 + 9 * i / 30 for i in range(8)]
+    )
     np.testing.assert_allclose(
         sampling.frame_times(2.0, spacing="stride", speed=1.5, **eight), [2 + 12 * i / 30 for i in range(8)]
     )
@@ -91,7 +99,9 @@ def test_frame_times():
 
 
 def test_speeds_cover_the_jitter_range_uniformly():
-    speeds = np.concatenate([sampling.draw_speeds(np.random.default_rng(i), num_clips=4, jitter=0.5) for i in range(1000)])
+    speeds = np.concatenate(
+        [sampling.draw_speeds(np.random.default_rng(i), num_clips=4, jitter=0.5) for i in range(1000)]
+    )
     assert stats.kstest(speeds, "uniform", (0.5, 1.0)).pvalue > 1e-3
     assert (sampling.draw_speeds(np.random.default_rng(0), num_clips=4, jitter=0.0) == 1).all()
 

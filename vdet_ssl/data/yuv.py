@@ -41,17 +41,18 @@ class YUVClip:
         return yuv_to_rgb(self.y, u, v, self.matrix)
 
 
-def yuv_to_rgb(y, u, v, matrix):
+def yuv_to_rgb(y, u, v, matrix, out=None):
     """Convert planes of one resolution to RGB.
 
     Args:
         y, u, v: uint8 arrays of one shape (..., W).
         matrix: float32 (3, 4), see `rgb_matrix`.
+        out: where to write one frame, a contiguous uint8 array (H, W, 3).
     Returns:
         uint8 (..., W, 3)
     """
     flat = [np.ascontiguousarray(plane).reshape(-1, plane.shape[-1]) for plane in (y, u, v)]
-    return cv2.transform(cv2.merge(flat), matrix).reshape(*y.shape, 3)
+    return cv2.transform(cv2.merge(flat), matrix, dst=out).reshape(*y.shape, 3)
 
 
 def knows_matrix(colorspace):

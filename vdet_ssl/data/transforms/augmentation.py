@@ -177,16 +177,18 @@ def crop_clip(clip, crop):
     Returns:
         uint8 (T, crop.height, crop.width, 3) RGB
     """
+    out = np.empty((len(clip), crop.height, crop.width, 3), np.uint8)
     if isinstance(clip, YUVClip):
-        planes = (_crop_frames(clip.y, crop), *(_crop_frames(plane, crop.halved()) for plane in (clip.u, clip.v)))
-        return yuv_to_rgb(*planes, clip.matrix)
-    return _crop_frames(clip, crop)
-
-
-def _crop_frames(frames, crop):
-    out = np.empty((len(frames), crop.height, crop.width, *frames.shape[3:]), np.uint8)
-    for source, target in zip(frames, out, strict=True):
-        crop.apply_image(source, out=target)
+        half = crop.halved()
+        y, u, v = np.empty((3, crop.height, crop.width), np.uint8)  # of one frame: they stay in the cache
+        for t, target in enumerate(out):
+            crop.apply_image(clip.y[t], out=y)
+            half.apply_image(clip.u[t], out=u)
+            half.apply_image(clip.v[t], out=v)
+            yuv_to_rgb(y, u, v, clip.matrix, out=target)
+    else:
+        for source, target in zip(clip, out, strict=True):
+            crop.apply_image(source, out=target)
     return out
 
 

@@ -19,11 +19,13 @@ class CropResize(Transform):
 
     def apply_image(self, img, out=None):
         """Return uint8 (height, width, C) or (height, width); `out`: an array to write it to."""
-        rectangle = img[self.y0 : self.y0 + self.h, self.x0 : self.x0 + self.w]
-        # Bilinear looks at two pixels a side: beyond a factor of two it would skip some.
-        shrinks_much = max(self.h / self.height, self.w / self.width) > 2
-        interpolation = cv2.INTER_AREA if shrinks_much else cv2.INTER_LINEAR
-        return cv2.resize(rectangle, (self.width, self.height), dst=out, interpolation=interpolation)
+        part = img[self.y0 : self.y0 + self.h, self.x0 : self.x0 + self.w]
+        # Bilinear looks at two pixels a side, so from a factor of two on it would skip some: halve first (by exactly
+        # two, OpenCV's fast path; an odd last row or column is left out).
+        while part.shape[0] >= 2 * self.height and part.shape[1] >= 2 * self.width:
+            h, w = part.shape[0] // 2, part.shape[1] // 2
+            part = cv2.resize(part[: 2 * h, : 2 * w], (w, h), interpolation=cv2.INTER_AREA)
+        return cv2.resize(part, (self.width, self.height), dst=out, interpolation=cv2.INTER_LINEAR)
 
     def apply_coords(self, coords):
         """Map float (N, 2) points x, y of the source frame, in pixels, to the result; boxes: `apply_box`."""
@@ -31,7 +33,7 @@ class CropResize(Transform):
         return (coords - np.array([self.x0, self.y0])) * scale
 
     def halved(self):
-        """Return the crop that takes the same part of a plane with half the width and height (rounded up), to the same size."""
+        """Return the crop of the same part of a plane with half the width and height (rounded up), to the same size."""
         x0, y0 = self.x0 // 2, self.y0 // 2
         x1, y1 = (self.x0 + self.w + 1) // 2, (self.y0 + self.h + 1) // 2
         return CropResize(x0, y0, x1 - x0, y1 - y0, self.height, self.width)
