@@ -53,9 +53,18 @@ def _encoder_options(codec, bframes, lossless, options):
     return own | (options or {})
 
 
+def _mux_silence(container, seconds):
+    stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+    for i in range(seconds):
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.int16), format="s16", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = 8000, 8000 * i, Fraction(1, 8000)
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
+
+
 def _make_video(
     path, fps=30, num_frames=60, *, codec="libx264", size=(96, 128), bframes=0, gop=None, lossless=False,
-    pix_fmt="yuv420p", times_s=None, start_s=0.0, rotation=0, options=None, container_options=None, painter=paint_frame,
+    pix_fmt="yuv420p", times_s=None, start_s=0.0, rotation=0, options=None, container_options=None, painter=paint_frame, sound_s=0,
 ):  # fmt: skip
     """Encode a video and return its path; the file's extension says which container.
 
@@ -69,7 +78,8 @@ def _make_video(
         start_s: presentation time of the first frame.
         rotation: display rotation written into the container, degrees counter-clockwise.
         options: further options of the encoder (str -> str); container_options: of the muxer.
-        painter: (number, time_s, height, width) -> RGB uint8 (height, width, 3).
+        painter: (number, time_s, height, width) -> RGB uint8 (height, width, 3), or an av.VideoFrame.
+        sound_s: seconds of silence in a stream of its own; 0: no such stream.
     """
     fps = Fraction(fps).limit_denominator(1001)
     time_base = 1 / fps if times_s is None else Fraction(1, 90000)
@@ -84,9 +94,12 @@ def _make_video(
             stream.codec_context.gop_size = gop
         if rotation:
             stream.set_display_rotation(rotation)
+        if sound_s:
+            _mux_silence(container, sound_s)
         for number, time_s in enumerate(times):
-            rgb = painter(number, float(time_s), height, width)
-            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format=pix_fmt)
+            frame = painter(number, float(time_s), height, width)
+            if not isinstance(frame, av.VideoFrame):
+                frame = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format=pix_fmt)
             frame.pts = round(Fraction(time_s) / time_base) + round(start_s / time_base)
             frame.time_base = time_base
             container.mux(stream.encode(frame))

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 # Containers round time stamps, some (mkv, webm, flv) to whole milliseconds: that of the first frame and that of the
-# wanted one may be off by half of one each.
-TIME_TOLERANCE_S = 1e-3
+# wanted one may be off by half of one each.  The bit above that keeps the limit off the stamps of common time bases.
+TIME_TOLERANCE_S = 1.02e-3
 
 
 class VideoError(RuntimeError):

@@ -81,6 +81,14 @@ class PyAVReader:
             limits = [self._origin + np.floor(t.clip(0, 2**53)).astype(np.int64) for t in ticks]
             return self._decode(limits, pixel_format).clips()
 
+    def check_end(self, last_s, end_s):
+        """Fail if the video ends at `end_s` although its container promises frames up to `last_s` or on the way there.
+
+        Times in seconds from the first frame; VideoError.
+        """
+        with self._errors_named():
+            self._check_end(*(self._origin + Fraction(seconds) / self._time_base for seconds in (last_s, end_s)))
+
     @contextmanager
     def _errors_named(self):
         """Turn whatever the libraries raise on a damaged file into a VideoError."""
