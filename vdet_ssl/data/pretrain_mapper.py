@@ -93,20 +93,28 @@ class PretrainMapper:
         Raises:
             VideoError: if the file cannot be decoded.
         """
+        starts_s, clips = self.decode(record, rng)
+        sample = {key: record[key] for key in ("file_name", "video_id", "label") if key in record}
+        return {**sample, "start_times_s": starts_s, **self.augment(clips, rng)}
+
+    def decode(self, record, rng):
+        """Draw when the clips start and decode them; return start times (list of float) and clips (see `crop_clip`)."""
         with open_video(record["file_name"], backend=self.decoder, timeout_s=self.decode_timeout_s) as video:
             duration_s = record.get("duration_s", video.info.duration_s)
             starts_s, times_s = self._draw_times(rng, duration_s, self.frame_rate or video.info.fps)
             clips = video.decode_clips(times_s, "yuv")
         if self.is_train and self.num_clips == 1:
-            starts_s, clips = starts_s * 2, clips * 2
+            return starts_s * 2, clips * 2
+        return starts_s, clips
+
+    def augment(self, clips, rng):
+        """Draw the augmentation of each clip and apply it, or its crop only; return that part of the sample."""
         drawn = [self.augmentation.draw(rng, *clip.shape[1:3]) for clip in clips]
         clips = [crop_clip(clip, augmentation.crop) for clip, augmentation in zip(clips, drawn, strict=True)]
-        sample = {key: record[key] for key in ("file_name", "video_id", "label") if key in record}
         if self.augmentation_device == "model":
-            sample["augmentations"] = drawn
-        else:
-            clips = [recolor_clip(clip, augmentation) for clip, augmentation in zip(clips, drawn, strict=True)]
-        return {**sample, "clips": [torch.from_numpy(clip) for clip in clips], "start_times_s": starts_s}
+            return {"clips": [torch.from_numpy(clip) for clip in clips], "augmentations": drawn}
+        clips = [recolor_clip(clip, augmentation) for clip, augmentation in zip(clips, drawn, strict=True)]
+        return {"clips": [torch.from_numpy(clip) for clip in clips]}
 
     def _draw_times(self, rng, duration_s, frame_rate):
         """Return the start of each clip (list of float) and the times of its frames (list of arrays (T,)), seconds."""

@@ -47,10 +47,8 @@ def draw_start_times(rng, *, num_clips, duration_s, span_s, t_max_s):
     reach = latest if t_max_s < 0 else min(t_max_s, latest)
     # Given the earliest start m, the other rho - 1 are uniform in [m, min(m + reach, latest)].  So the density of m is
     # proportional to reach ** (rho - 1) up to latest - reach, and to (latest - m) ** (rho - 1) from there on.
-    flat, tail = (
-        latest - reach,
-        reach / num_clips,
-    )  # what the two parts of the density integrate to, / reach ** (rho - 1)
+    # The two parts integrate to these, divided by reach ** (rho - 1):
+    flat, tail = latest - reach, reach / num_clips
     if rng.random() * (flat + tail) < flat:
         earliest = rng.uniform(0.0, flat)
     else:
