@@ -12,7 +12,9 @@ import sys
 
 from vdet_ssl.checkpoint import CheckpointError, VideoCheckpointer
 from vdet_ssl.config import ConfigError
-from vdet_ssl.data import VideoError
+from vdet_ssl.data.ava_csv import AvaFormatError
+from vdet_ssl.data.decode import VideoError
+from vdet_ssl.data.loader import BrokenVideosError
 from vdet_ssl.engine import default_argument_parser, launch, setup, trainer_class
 
 
@@ -34,5 +36,5 @@ if __name__ == "__main__":
     args = default_argument_parser().parse_args()
     try:
         launch(main, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, (args,))
-    except (ConfigError, CheckpointError, VideoError) as e:
+    except (ConfigError, CheckpointError, VideoError, BrokenVideosError, AvaFormatError) as e:
         sys.exit(f"{type(e).__name__}: {e}")

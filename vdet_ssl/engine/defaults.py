@@ -9,7 +9,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from vdet_ssl.config import load_cfg
-from vdet_ssl.data import dataset_size
+from vdet_ssl.data.build import dataset_size
 from vdet_ssl.modeling.ssl import SSLMethod
 from vdet_ssl.solver import resolve_schedule
 

@@ -11,7 +11,8 @@ from detectron2.utils import comm
 
 from vdet_ssl.checkpoint import VideoCheckpointer
 from vdet_ssl.config import ConfigError
-from vdet_ssl.data import augment_batch, build_test_loader, build_train_loader
+from vdet_ssl.data.build import build_test_loader, build_train_loader
+from vdet_ssl.data.transforms import augment_batch
 from vdet_ssl.evaluation import build_evaluator
 from vdet_ssl.solver import build_lr_multiplier, build_optimizer
 
