@@ -6,6 +6,7 @@ from detectron2.data import DatasetCatalog
 from detectron2.utils.file_io import PathManager
 
 from .ava import register_ava_like
+from .builtin import register_all_ava
 from .videos import VideoList, load_videos, register_videos
 
 __all__ = ["VideoList", "ensure_registered", "load_videos", "register_ava_like", "register_videos"]
@@ -21,6 +22,7 @@ def _register_builtin(root):
     for name in _VIDEO_LISTS:
         folder, split = name.rsplit("_", 1)
         register_videos(name, os.path.join(root, folder, f"{split}.csv"))
+    register_all_ava(root)
 
 
 def ensure_registered(name):
