@@ -11,10 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from tabulate import tabulate
 
 from vdet_ssl.data.ava_csv import BoxTable, key_frame_id, read_boxes, read_excluded, read_label_map
 
 IOU_THRESHOLD = 0.5
+OFFICIAL_CAPACITY = 50
 logger = logging.getLogger(__name__)
 
 
@@ -40,7 +42,12 @@ class AVAResult:
         if self.capacity is None:
             return "all detections of a key frame count, as in PySlowFast"
         kept = f"the {self.capacity} (box, class) detections of highest score in a key frame count"
-        return kept + (", as in the official evaluator" if self.capacity == 50 else "")
+        return kept + (", as in the official evaluator" if self.capacity == OFFICIAL_CAPACITY else "")
+
+    def table(self):
+        """Format the figures for people to read."""
+        rows = [(name, "no ground truth" if ap is None else f"{ap:.4f}") for name, ap in self.ap.items()]
+        return tabulate([*rows, ("mAP", f"{self.mean_ap:.4f}")], ["class", "AP at IoU 0.5"], disable_numparse=True)
 
 
 def evaluate_files(ground_truth, detections, label_map, capacity=None, excluded=None):

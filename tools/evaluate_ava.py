@@ -1,0 +1,48 @@
+#!/usr/bin/env python3
+"""Compute AVA's mean average precision from csv files alone.
+
+    tools/evaluate_ava.py --ground-truth ava_val_v2.2.csv --detections detections.csv --label-map actions.pbtxt \\
+        --excluded ava_val_excluded_timestamps_v2.2.csv --capacity 50 --output results.json
+
+Files are in AVA's formats, plain or gzip.  The official evaluator counts the 50 (box, class) detections of highest score
+in each key frame, which is --capacity 50; without --capacity all of them count.
+The output is {"mAP": x, "capacity": N or null, "AP": {class name: x, or null without ground truth}}.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+from vdet_ssl.evaluation.ava_evaluation import evaluate_files
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ground-truth", required=True, help="csv or csv.gz: video_id,timestamp,box,action_id,person_id")
+    parser.add_argument("--detections", required=True, help="csv or csv.gz: video_id,timestamp,box,action_id,score")
+    parser.add_argument("--label-map", required=True, help="pbtxt of the classes; others are left out")
+    parser.add_argument("--capacity", type=int, metavar="N", help="detections kept of a key frame; not given or 0: all")
+    parser.add_argument("--excluded", help="csv of video_id,timestamp to leave out")
+    parser.add_argument("--output", required=True, help="json to write")
+    args = parser.parse_args()
+    if args.capacity is not None and args.capacity < 0:
+        parser.error(f"--capacity is {args.capacity}; it has to be at least 1, or 0 for all")
+    return args
+
+
+def main():
+    args = parse_arguments()
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    try:
+        result = evaluate_files(args.ground_truth, args.detections, args.label_map, args.capacity, args.excluded)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    Path(args.output).write_text(json.dumps(result.as_dict(), indent=1) + "\n")
+    print(result.table())
+    print(f"({result.describe()})")
+
+
+if __name__ == "__main__":
+    main()
