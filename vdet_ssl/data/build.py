@@ -9,6 +9,7 @@ from detectron2.utils import comm
 from torch.utils.data import ConcatDataset
 
 from .datasets import VideoList, ensure_registered
+from .datasets.ava_proposals import add_proposals
 from .detection_mapper import ActionDetectionMapper
 from .loader import BrokenVideos, EvaluationLoader, Samples, TrainLoader
 from .pretrain_mapper import PretrainMapper
@@ -20,8 +21,10 @@ logger = logging.getLogger(__name__)
 
 
 @functools.lru_cache(maxsize=8)
-def _load(name):
+def _load(name, proposal_file=None):
     records = DatasetCatalog.get(ensure_registered(name))
+    if proposal_file is not None:
+        add_proposals(records, proposal_file)
     if not isinstance(records, VideoList):
         records = DatasetFromList(records, copy=False)  # one array that workers share
     logger.info(f"{name}: {len(records)} records")
@@ -31,6 +34,19 @@ def _load(name):
 def dataset_size(names):
     """Return how many records the data sets of these names or paths have together."""
     return sum(len(_load(name)) for name in names)
+
+
+def _proposal_files(cfg, split):
+    """Return the file of detected people, or None, for each data set of the split "TRAIN" or "TEST"."""
+    names, files = cfg.DATASETS[split], cfg.DATASETS[f"PROPOSAL_FILES_{split}"]
+    if not (cfg.MODEL.LOAD_PROPOSALS and files):
+        return dict.fromkeys(names)
+    if len(files) != len(names):
+        raise ValueError(
+            f"DATASETS.PROPOSAL_FILES_{split} has {len(files)} files, DATASETS.{split} {len(names)} data sets: give one "
+            "file for each"
+        )
+    return dict(zip(names, files, strict=True))
 
 
 def _evaluator_type(names):
@@ -74,7 +90,8 @@ def build_train_loader(cfg, *, mapper=None):
         )
     names = cfg.DATASETS.TRAIN
     mapper = mapper or _default_mapper(cfg, names, is_train=True)
-    samples = Samples(ConcatDataset([_load(name) for name in names]), mapper, seed=cfg.SEED)
+    proposals = _proposal_files(cfg, "TRAIN")
+    samples = Samples(ConcatDataset([_load(name, proposals[name]) for name in names]), mapper, seed=cfg.SEED)
     broken = BrokenVideos(
         num_videos=len(samples.records), tolerance=cfg.DATALOADER.BROKEN_TOLERANCE, output_dir=cfg.OUTPUT_DIR
     )
@@ -88,6 +105,7 @@ def build_test_loader(cfg, dataset_name, *, mapper=None):
         mapper: as in `build_train_loader`.
     """
     mapper = mapper or _default_mapper(cfg, [dataset_name], is_train=False)
-    samples = Samples(_load(dataset_name), mapper, seed=cfg.SEED)
+    proposals = _proposal_files(cfg, "TEST").get(dataset_name)
+    samples = Samples(_load(dataset_name, proposals), mapper, seed=cfg.SEED)
     batch_size = cfg.TEST.IMS_PER_BATCH
     return EvaluationLoader(samples, batch_size=batch_size, workers=_worker_arguments(cfg, batch_size))
