@@ -5,9 +5,12 @@ python tools/visualize_detections.py --detections results.csv --label-map action
 """
 
 import argparse
+import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from vdet_ssl.data.ava_csv import read_boxes, read_label_map
+from vdet_ssl.data.decode import VideoError
 from vdet_ssl.evaluation.visualization import key_frames_of_table, without_scores, write_annotated_video
 
 
@@ -21,7 +24,7 @@ def main():
         found = key_frames_of_table(detections, class_names, video.stem, top_k=args.top_k, min_score=args.min_score)
         if not found:
             ids = ", ".join(sorted({video_id for video_id, _ in detections.key_frames})[:5])
-            raise SystemExit(f"{args.detections}: nothing about the video {video.stem!r}; it names {ids}, ...")
+            raise ValueError(f"{args.detections}: nothing about the video {video.stem!r}; it names {ids}, ...")
         shown = [] if truth is None else true_key_frames(truth, class_names, video.stem)
         output = Path(args.output) / f"{video.stem}_annotated.mp4"
         write_annotated_video(video, output, found, shown)
@@ -48,4 +51,7 @@ def true_key_frames(truth, class_names, video_id):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, OSError, VideoError) as error:
+        sys.exit(f"error: {error}")
