@@ -12,9 +12,13 @@ from .videos import VideoList, load_videos, register_videos
 __all__ = ["VideoList", "ensure_registered", "load_videos", "register_ava_like", "register_videos"]
 
 # Lists of videos of sections 4 and A.1: kinetics400_train is <DETECTRON2_DATASETS>/kinetics400/train.csv, and so on.
+# The Instagram sets (Table 1, Figure 4) are not public: their names stand for lists of one's own.
+_IG_SIZES = ("128k", "240k", "512k", "1m")
 _VIDEO_LISTS = [
     *(f"kinetics{classes}_{split}" for classes in (400, 600, 700) for split in ("train", "val")),
-    *(f"{collection}_train" for collection in ("ig_curated", "ig_uncurated", "web_uncurated")),
+    *(f"ig_{kind}_{size}_train" for kind in ("curated", "curated_unbalanced", "uncurated") for size in _IG_SIZES),
+    "ig_uncurated_short_1m_train",
+    "web_uncurated_train",
 ]
 
 
