@@ -4,16 +4,21 @@ import pytest
 import torch
 from torch import nn
 
-from vdet_ssl.layers import annealed_momentum, momentum_copy, update_ema
+from vdet_ssl.layers import momentum_copy, momentum_schedule, update_ema
 
 
 def test_momentum_is_annealed_by_half_a_cosine():
-    K = 8
+    momentum, K = momentum_schedule(0.996, anneal=True), 8
     for k in range(K):
         expected = 1 - (1 - 0.996) * (math.cos(math.pi * k / K) + 1) / 2
-        assert annealed_momentum(0.996, k / K) == expected
-    assert annealed_momentum(0.996, 0.0) == 0.996
-    assert annealed_momentum(0.996, 1.0) == 1.0
+        assert momentum(k / K) == pytest.approx(expected, rel=1e-15)
+    assert momentum(0.0) == 0.996
+    assert momentum(1.0) == 1.0
+
+
+def test_momentum_is_constant():
+    momentum = momentum_schedule(0.99, anneal=False)
+    assert momentum(0.0) == momentum(0.7) == 0.99
 
 
 def test_average_of_the_parameters_alone():

@@ -1,6 +1,6 @@
 from .batch_norm import BatchNorm, FrozenBatchNorm, norm_factory
 from .batch_shuffle import shuffled
-from .ema import annealed_momentum, momentum_copy, update_ema
+from .ema import momentum_copy, momentum_schedule, update_ema
 from .gather import gather
 from .mlp import MLP
 from .normalize import normalize_clip
@@ -12,9 +12,9 @@ __all__ = [
     "BatchNorm",
     "FIFOQueue",
     "FrozenBatchNorm",
-    "annealed_momentum",
     "gather",
     "momentum_copy",
+    "momentum_schedule",
     "norm_factory",
     "normalize_clip",
     "shuffled",

@@ -1,9 +1,9 @@
 """Weights that are a moving average of others: the momentum encoder."""
 
 import copy
-import math
 
 import torch
+from fvcore.common.param_scheduler import ConstantParamScheduler, CosineParamScheduler
 
 
 def momentum_copy(module):
@@ -11,9 +11,12 @@ def momentum_copy(module):
     return copy.deepcopy(module).requires_grad_(False)
 
 
-def annealed_momentum(base, progress):
-    """m = 1 - (1 - m_base) (cos(pi k / K) + 1) / 2 (A.3): from `base` at progress k / K = 0 to 1 at the end."""
-    return 1.0 - (1.0 - base) * (math.cos(math.pi * progress) + 1.0) / 2.0
+def momentum_schedule(base, anneal):
+    """Momentum as a function of progress in [0, 1): constant, or annealed from `base` to 1.
+
+    Annealed it is m = 1 - (1 - m_base) (cos(pi k / K) + 1) / 2 at progress k / K (A.3).
+    """
+    return CosineParamScheduler(base, 1.0) if anneal else ConstantParamScheduler(base)
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ import torch
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 
-from vdet_ssl.layers import MLP, annealed_momentum, momentum_copy, norm_factory, update_ema
+from vdet_ssl.layers import MLP, momentum_copy, momentum_schedule, norm_factory, update_ema
 from vdet_ssl.losses import negative_cosine
 
 from .base import LossPart, SSLMethod, others
@@ -22,19 +22,17 @@ class BYOL(SSLMethod):
     Args:
         encoder: nn.Module, normalised clips (B, 3, T, H, W) -> embeddings (B, d); the momentum encoder starts as its copy.
         predictor: nn.Module, (B, d) -> (B, d).
-        momentum: m_base.
-        anneal_momentum: move the momentum from m_base to 1 (A.3).
+        momentum: callable, progress -> m.
         loss_weight: factor on eq. (2).
     """
 
     @configurable
-    def __init__(self, *, encoder, predictor, momentum, anneal_momentum, loss_weight, **kwargs):
+    def __init__(self, *, encoder, predictor, momentum, loss_weight, **kwargs):
         super().__init__(**kwargs)
         self.encoder = encoder
         self.predictor = predictor
         self.momentum_encoder = momentum_copy(encoder)
         self.momentum = momentum
-        self.anneal_momentum = anneal_momentum
         self.loss_weight = loss_weight
 
     @classmethod
@@ -45,8 +43,7 @@ class BYOL(SSLMethod):
             **super().from_config(cfg),
             "encoder": Encoder(cfg, c),
             "predictor": MLP(c.EMBED_DIM, c.HIDDEN_DIM, c.EMBED_DIM, c.PREDICTOR_LAYERS, norm),
-            "momentum": c.MOMENTUM,
-            "anneal_momentum": c.ANNEAL_MOMENTUM,
+            "momentum": momentum_schedule(c.MOMENTUM, c.ANNEAL_MOMENTUM),
             "loss_weight": c.LOSS_WEIGHT,
         }
 
@@ -61,5 +58,4 @@ class BYOL(SSLMethod):
         return {"loss_byol": self.loss_weight * negative_cosine(self.predictor(embeddings), part.targets)}
 
     def after_step(self, progress):
-        momentum = annealed_momentum(self.momentum, progress) if self.anneal_momentum else self.momentum
-        update_ema(self.momentum_encoder, self.encoder, momentum)
+        update_ema(self.momentum_encoder, self.encoder, self.momentum(progress))

@@ -4,7 +4,7 @@ import torch
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 
-from vdet_ssl.layers import FIFOQueue, annealed_momentum, gather, momentum_copy, shuffled, update_ema
+from vdet_ssl.layers import FIFOQueue, gather, momentum_copy, momentum_schedule, shuffled, update_ema
 from vdet_ssl.losses import in_float32, info_nce, l2_normalize
 
 from .base import LossPart, SSLMethod, others
@@ -19,26 +19,26 @@ class MoCo(SSLMethod):
     There is a part for each clip, the query; memory does not grow with their number.  The keys of all rho clips of all
     processes enter the queue after the step (as with the released models' MOCO_MULTI_VIEW_QUEUE), clip by clip.
 
+    PySlowFast differs in three ways: it takes the mean over one softmax per positive (`multiple_positives`), it
+    back-propagates the sum over the clips where the paper has the mean (rho times the gradient, hence a learning rate
+    that means something else), and it steps only once the queue has been filled for the first time.
+
     Args:
         encoder: nn.Module, normalised clips (B, 3, T, H, W) -> embeddings (B, d); the momentum encoder starts as its copy.
         queue: FIFOQueue of keys.
-        momentum: m_base.
-        anneal_momentum: move the momentum from m_base to 1 (A.3).
+        momentum: callable, progress -> m.
         temperature: alpha.
         multiple_positives: "sum" or "mean", see `info_nce`.
         shuffle_bn: compute keys among random samples of all processes.
     """
 
     @configurable
-    def __init__(
-        self, *, encoder, queue, momentum, anneal_momentum, temperature, multiple_positives, shuffle_bn, **kwargs
-    ):
+    def __init__(self, *, encoder, queue, momentum, temperature, multiple_positives, shuffle_bn, **kwargs):
         super().__init__(**kwargs)
         self.encoder = encoder
         self.momentum_encoder = momentum_copy(encoder)
         self.queue = queue
         self.momentum = momentum
-        self.anneal_momentum = anneal_momentum
         self.temperature = temperature
         self.multiple_positives = multiple_positives
         self.shuffle_bn = shuffle_bn
@@ -51,8 +51,7 @@ class MoCo(SSLMethod):
             **super().from_config(cfg),
             "encoder": Encoder(cfg, c),
             "queue": FIFOQueue(c.QUEUE_SIZE, c.EMBED_DIM),
-            "momentum": c.MOMENTUM,
-            "anneal_momentum": c.ANNEAL_MOMENTUM,
+            "momentum": momentum_schedule(c.MOMENTUM, c.ANNEAL_MOMENTUM),
             "temperature": c.TEMPERATURE,
             "multiple_positives": c.MULTIPLE_POSITIVES,
             "shuffle_bn": c.SHUFFLE_BN,
@@ -77,13 +76,15 @@ class MoCo(SSLMethod):
         queries = self.encoder(self.normalize(part.clips[0]))
         monitor_embeddings(queries, part.targets)
         put_scalars(queue_age=self.queue.mean_age())
-        same_video = torch.eye(len(queries), dtype=torch.bool, device=queries.device).repeat(1, len(part.targets))
-        queued = same_video.new_ones(len(queries), len(self.queue))
+        keys = torch.cat([part.targets.flatten(0, 1), self.queue.items])
+        key_index = torch.arange(len(keys), device=keys.device)
+        queued = (key_index >= len(keys) - len(self.queue)).expand(len(queries), -1)
+        same_video = key_index % len(queries) == key_index[: len(queries), None]
         loss = info_nce(
             queries,
-            torch.cat([*part.targets, self.queue.items]),
-            torch.cat([same_video, ~queued], dim=1),
-            torch.cat([torch.zeros_like(same_video), queued], dim=1),
+            keys,
+            same_video & ~queued,
+            queued,
             temperature=self.temperature,
             multiple_positives=self.multiple_positives,
         )
@@ -92,5 +93,4 @@ class MoCo(SSLMethod):
     def after_step(self, progress):
         self.queue.push(torch.cat(self.new_keys))
         self.new_keys = []
-        momentum = annealed_momentum(self.momentum, progress) if self.anneal_momentum else self.momentum
-        update_ema(self.momentum_encoder, self.encoder, momentum)
+        update_ema(self.momentum_encoder, self.encoder, self.momentum(progress))

@@ -19,6 +19,9 @@ class SimCLR(SSLMethod):
     The batch is that of all processes, with gradient through queries and keys.  All clips are in one graph, the one
     part.  Accumulating gradients adds no negatives: they come from one batch.
 
+    PySlowFast takes two clips at a time; for two clips the losses are the same.  The SimCLR config it was released with
+    has no BN in the MLP, against B.1 (here MLP_NORM "BN").
+
     Args:
         encoder: nn.Module, normalised clips (B, 3, T, H, W) -> embeddings (B, d).
         temperature: alpha.

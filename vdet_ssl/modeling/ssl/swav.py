@@ -1,6 +1,7 @@
 """SwAV for any number of clips (section 3.2, B.1)."""
 
 import logging
+from functools import partial
 
 import torch
 from detectron2.config import configurable
@@ -25,47 +26,48 @@ class SwAV(SSLMethod):
     Targets come from every clip, each clip's own from the batch of all processes.  All clips are in one graph, the one
     part.  Accumulating gradients does not widen the batch of the Sinkhorn step; a queue does.
 
+    PySlowFast takes targets from the first two clips alone; for two clips the losses are the same.
+
     Args:
         encoder: nn.Module, normalised clips (B, 3, T, H, W) -> embeddings (B, d).
-        num_prototypes: K.
+        prototypes: nn.Linear without bias, d -> K; its weight is normalised before each batch.
         frozen_until: progress in [0, 1) until which the prototypes are frozen (the first epoch in B.1).
         queue: FIFOQueue of embeddings (rho, d), for the Sinkhorn step alone; None: none.
         queue_from: progress in [0, 1) from which the queue is filled; it is used once it is full.
+        sinkhorn: callable, scores of a batch (N, K) -> targets (N, K).
         temperature: alpha.
-        epsilon, iterations: see `sinkhorn`.
     """
 
     @configurable
-    def __init__(
-        self, *, encoder, embed_dim, num_prototypes, frozen_until, queue, queue_from, temperature, epsilon, iterations,
-        **kwargs,
-    ):  # fmt: skip
+    def __init__(self, *, encoder, prototypes, frozen_until, queue, queue_from, sinkhorn, temperature, **kwargs):
         super().__init__(**kwargs)
         self.encoder = encoder
-        self.prototypes = nn.Linear(embed_dim, num_prototypes, bias=False)
+        self.prototypes = prototypes
         self.frozen_until = frozen_until
         self.queue = queue
         self.queue_from = queue_from
+        self.sinkhorn = sinkhorn
         self.temperature = temperature
-        self.epsilon = epsilon
-        self.iterations = iterations
         self.new_embeddings = []
 
     @classmethod
     def from_config(cls, cfg):
         c = cfg.MODEL.SWAV
         num_clips = max(cfg.INPUT.NUM_CLIPS, 2)  # two crops of one clip for rho = 1
+        epoch = 1 / cfg.SOLVER.MAX_EPOCHS if cfg.SOLVER.MAX_EPOCHS > 0 else 0.0  # in progress
+        if epoch == 0:
+            logger.warning(
+                "SOLVER.MAX_EPOCHS is 0: SwAV's prototypes are never frozen, its queue is filled from the start"
+            )
         return {
             **super().from_config(cfg),
             "encoder": Encoder(cfg, c),
-            "embed_dim": c.EMBED_DIM,
-            "num_prototypes": c.NUM_PROTOTYPES,
-            "frozen_until": _progress_after(cfg, "FREEZE_PROTOTYPES_EPOCHS"),
+            "prototypes": nn.Linear(c.EMBED_DIM, c.NUM_PROTOTYPES, bias=False),
+            "frozen_until": c.FREEZE_PROTOTYPES_EPOCHS * epoch,
             "queue": FIFOQueue(c.QUEUE_SIZE, num_clips, c.EMBED_DIM) if c.QUEUE_SIZE > 0 else None,
-            "queue_from": _progress_after(cfg, "QUEUE_START_EPOCHS") if c.QUEUE_SIZE > 0 else 0.0,
+            "queue_from": c.QUEUE_START_EPOCHS * epoch,
+            "sinkhorn": partial(sinkhorn, epsilon=c.SINKHORN_EPSILON, iterations=c.SINKHORN_ITERATIONS),
             "temperature": c.TEMPERATURE,
-            "epsilon": c.SINKHORN_EPSILON,
-            "iterations": c.SINKHORN_ITERATIONS,
         }
 
     @torch.no_grad()
@@ -94,7 +96,7 @@ class SwAV(SSLMethod):
             samples = torch.cat([batch, self.queue.items]) if self.queue.is_full else batch
         scores = [self.scores(clip) for clip in samples.unbind(dim=1)]
         monitor_prototypes(torch.cat([s[: len(batch)] for s in scores]), self.temperature)
-        return torch.stack([sinkhorn(s, self.epsilon, self.iterations)[own] for s in scores])
+        return torch.stack([self.sinkhorn(s)[own] for s in scores])
 
     def before_step(self, progress):
         if progress < self.frozen_until:
@@ -104,13 +106,3 @@ class SwAV(SSLMethod):
         if self.queue is not None and progress >= self.queue_from:
             self.queue.push(torch.cat(self.new_embeddings))
         self.new_embeddings = []
-
-
-def _progress_after(cfg, key):
-    """The progress in [0, 1] after the epochs that cfg.MODEL.SWAV.`key` says."""
-    epochs = cfg.MODEL.SWAV[key]
-    if cfg.SOLVER.MAX_EPOCHS > 0:
-        return epochs / cfg.SOLVER.MAX_EPOCHS
-    if epochs > 0:
-        logger.warning("SOLVER.MAX_EPOCHS is 0, so how long an epoch is is unknown: MODEL.SWAV.%s is taken as 0.", key)
-    return 0.0
