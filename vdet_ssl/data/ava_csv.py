@@ -33,7 +33,8 @@ class BoxTable:
     """Boxes of key frames: one row for each box and action.
 
     Attributes:
-        key_frames: (video id, timestamp as text) of each key frame, in order of first appearance.
+        key_frames: (video id, timestamp as text) of each key frame, in order of first appearance; a file that writes
+            one time in several ways ("0902", "902") may get the first of them everywhere.
         key: int64 (N,), index into `key_frames`.
         boxes: float64 (N, 4), XYXY, normalised to 0..1 by the frame's size.
         action_id: int64 (N,), `NO_ACTION` where there is none.
