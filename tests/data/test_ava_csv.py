@@ -127,8 +127,7 @@ def test_excluded(write):
     "text",
     [
         'item {\n  name: "walk"\n  id: 14\n}\nitem {\n  name: "say \\"hi\\""\n  id: 2\n}\n',
-        'label {\n  name: "walk"\n  label_id: 14\n  label_type: PERSON_MOVEMENT\n}\n'
-        'label { name: "say \\"hi\\"" label_id: 2 label_type: PERSON_INTERACTION }',
+        'label {\n  name: "walk"\n  label_id: 14\n}\nlabel { name: "say \\"hi\\"" label_id: 2 label_type: PERSON_MOVEMENT }',
     ],
 )
 def test_label_map(write, text):
