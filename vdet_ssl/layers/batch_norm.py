@@ -4,7 +4,6 @@ from functools import cache, partial
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as distributed
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.utils import comm
 from torch import nn
@@ -156,6 +155,21 @@ def _sync_group(size, world):
     return dist.new_subgroups(group_size=size)[0]
 
 
+class _AllReduce(torch.autograd.Function):
+    """Sum over the processes of a group; so is its gradient, as each process' loss depends on every summand."""
+
+    @staticmethod
+    def forward(ctx, x, group):
+        ctx.group = group
+        x = x.clone()
+        dist.all_reduce(x, group=group)
+        return x
+
+    @staticmethod
+    def backward(ctx, grad):
+        return _AllReduce.apply(grad.contiguous(), ctx.group), None
+
+
 def _synchronized_batch_norm(x, weight, bias, eps, group):
     """Batch norm over the samples of all processes in `group`, made of differentiable parts; on any device.
 
@@ -164,10 +178,10 @@ def _synchronized_batch_norm(x, weight, bias, eps, group):
     """
     dims = [d for d in range(x.dim()) if d != 1]
     count = x.new_full((1,), x.numel() / x.shape[1])
-    *sums, count = distributed.all_reduce(torch.cat([x.sum(dims), count]), group=group).split([x.shape[1], 1])
-    mean = sums[0] / count
+    total, count = _AllReduce.apply(torch.cat([x.sum(dims), count]), group).split([x.shape[1], 1])
+    mean = total / count
     centered = x - _per_channel(mean, x)
-    var = distributed.all_reduce(centered.square().sum(dims), group=group) / count
+    var = _AllReduce.apply(centered.square().sum(dims), group) / count
     y = centered * _per_channel((var + eps).rsqrt() * weight, x) + _per_channel(bias, x)
     return y, mean, var * (count / (count - 1))
 
