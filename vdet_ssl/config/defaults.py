@@ -73,7 +73,7 @@ def _add_backbone(cfg):
     _C.BACKBONE.FREEZE_AT = 0
     _C.PIXEL_MEAN = [114.75, 114.75, 114.75]  # grey levels 0..255, in INPUT.FORMAT's order
     _C.PIXEL_STD = [57.375, 57.375, 57.375]
-    _C.RESNETS.DEPTH = 50  # 18, 50 or 101 (Table 5)
+    _C.RESNETS.DEPTH = 50  # 18 (then with RES2_OUT_CHANNELS 64), 50 or 101 (Table 5)
     _C.RESNETS.OUT_FEATURES = ["res5"]
     _C.RESNETS.STRIDE_IN_1X1 = False
     _C.RESNETS.NORM = "BN"  # "BN" (see MODEL.BN) or "FrozenBN"
