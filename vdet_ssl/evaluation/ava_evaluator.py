@@ -63,11 +63,7 @@ class AVAEvaluator(DatasetEvaluator):
                 (N, number of classes).
         """
         for sample, output in zip(inputs, outputs, strict=True):
-            instances = output["instances"].to("cpu")
-            height, width = instances.image_size
-            boxes = instances.pred_boxes.tensor.double().numpy() / [width, height, width, height]
-            found = boxes.round(_BOX_DECIMALS), instances.scores.double().numpy().round(_SCORE_DECIMALS)
-            self._found[sample["video_id"], sample["timestamp"]] = found
+            self._found[sample["video_id"], sample["timestamp"]] = boxes_and_scores(output["instances"])
 
     def evaluate(self):
         """Return {"AVA": {"mAP": x, "AP/<class>": x or nan for a class without ground truth}}; {} but in process 0."""
@@ -78,7 +74,7 @@ class AVAEvaluator(DatasetEvaluator):
         names = read_label_map(self.description.label_map)
         truth, excluded = self._ground_truth()
         _log_missing(truth, found, excluded)
-        detections = _as_table(found, list(names))
+        detections = detections_table(found, list(names))
         result = evaluate(truth, detections, names, self.capacity, excluded)
         self._write(detections, result)
         logger.info(f"AVA, {result.describe()}:\n{result.table()}")
@@ -111,8 +107,23 @@ def _log_missing(truth, found, excluded):
         )
 
 
-def _as_table(found, action_ids):
-    """Results by key frame -> BoxTable, one row for each box and class, in an order that workers do not change."""
+def boxes_and_scores(instances):
+    """A detector's Instances -> boxes, float64 (N, 4) XYXY in 0..1, and scores, float64 (N, number of classes)."""
+    instances = instances.to("cpu")
+    height, width = instances.image_size
+    boxes = instances.pred_boxes.tensor.double().numpy() / [width, height, width, height]
+    return boxes.round(_BOX_DECIMALS), instances.scores.double().numpy().round(_SCORE_DECIMALS)
+
+
+def detections_table(found, action_ids):
+    """Make a BoxTable, one row for each box and class, in an order that workers do not change.
+
+    Args:
+        found: dict, (video id, timestamp) -> `boxes_and_scores`.
+        action_ids: list of the classes' ids.
+    Raises:
+        ValueError: the scores are not of that many classes.
+    """
     key_frames = sorted(found)
     boxes = np.concatenate([np.zeros((0, 4)), *(found[frame][0] for frame in key_frames)])
     scores = [found[frame][1] for frame in key_frames]

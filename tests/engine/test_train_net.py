@@ -1,0 +1,159 @@
+"""The whole way, from files and a command line to a trained model and its evaluation."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY_BACKBONE = "MODEL.RESNETS.DEPTH 18 MODEL.RESNETS.STEM_OUT_CHANNELS 8 MODEL.RESNETS.RES2_OUT_CHANNELS 8".split()
+PRETRAIN = [
+    *TINY_BACKBONE,
+    *"MODEL.META_ARCHITECTURE BYOL MODEL.BYOL.HIDDEN_DIM 16 MODEL.BYOL.EMBED_DIM 8".split(),
+    *"INPUT.NUM_FRAMES 2 INPUT.SAMPLING_RATE 2 INPUT.MIN_SIZE_TRAIN (32,40) INPUT.CROP.SIZE [32,32]".split(),
+    *"INPUT.COLOR.JITTER_PROB 0.8 SOLVER.OPTIMIZER LARS SOLVER.BASE_LR 0.5 SOLVER.IMS_PER_BATCH 4".split(),
+    *"SOLVER.CHECKPOINT_PERIOD 3 DATALOADER.NUM_WORKERS 0".split(),
+]
+
+
+def train_net(*arguments, fails=False):
+    """Run tools/train_net.py; return what it printed."""
+    command = [sys.executable, str(ROOT / "tools/train_net.py"), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode != 0) == fails, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def metrics(output, key="total_loss"):
+    """iteration -> value, of every iteration that was written."""
+    lines = [json.loads(line) for line in (Path(output) / "metrics.json").read_text().splitlines()]
+    return {line["iteration"]: line[key] for line in lines if key in line}
+
+
+def final(output):
+    return torch.load(Path(output) / "model_final.pth", weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory, make_video):
+    """A list of six videos."""
+    folder = tmp_path_factory.mktemp("videos")
+    for i in range(6):
+        make_video(folder / f"{i}.mp4", fps=15, num_frames=30, size=(64, 128))
+    (folder / "list.csv").write_text("".join(f"{i}.mp4\n" for i in range(6)))
+    return folder / "list.csv"
+
+
+def test_a_resumed_run_is_the_run_that_never_stopped_to_the_bit(videos, tmp_path):
+    base = [*PRETRAIN, "DATASETS.TRAIN", videos, "SOLVER.MAX_ITER", 6]
+    train_net(*base, "OUTPUT_DIR", tmp_path / "whole")
+    train_net(*base, "OUTPUT_DIR", tmp_path / "parts")
+    for name in ("model_final.pth", "model_0000005.pth"):
+        (tmp_path / "parts" / name).unlink()
+    (tmp_path / "parts" / "last_checkpoint").write_text("model_0000002.pth")  # as if stopped after three iterations
+    printed = train_net("--resume", *base, "OUTPUT_DIR", tmp_path / "parts")
+    assert "Starting training from iteration 3" in printed
+    whole, parts = final(tmp_path / "whole"), final(tmp_path / "parts")
+    assert whole["model"].keys() == parts["model"].keys()
+    for name, tensor in whole["model"].items():
+        assert torch.equal(tensor, parts["model"][name]), name
+    assert metrics(tmp_path / "whole")[5] == metrics(tmp_path / "parts")[5]
+
+
+def test_two_processes_train_as_one_does(videos, tmp_path):
+    base = [*PRETRAIN, "DATASETS.TRAIN", videos, "SOLVER.MAX_ITER", 3, "MODEL.BN.NUM_SYNC_DEVICES", 2]
+    train_net(*base, "OUTPUT_DIR", tmp_path / "one")
+    train_net("--num-gpus", 2, "--dist-url", "auto", *base, "OUTPUT_DIR", tmp_path / "two")
+    one, two = final(tmp_path / "one")["model"], final(tmp_path / "two")["model"]
+    for name, tensor in one.items():
+        if not name.endswith("num_batches_tracked"):
+            torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+    assert metrics(tmp_path / "two")[2] == pytest.approx(metrics(tmp_path / "one")[2], rel=1e-4)
+
+
+def test_a_broken_video_is_named_and_tolerated_only_if_a_key_says_so(videos, tmp_path):
+    folder = videos.parent
+    (folder / "broken.mp4").write_bytes((folder / "0.mp4").read_bytes()[:300])
+    listed = folder / "with_broken.csv"
+    listed.write_text(videos.read_text() + "broken.mp4\n")
+    base = [*PRETRAIN, "DATASETS.TRAIN", listed, "SOLVER.MAX_ITER", 3, "OUTPUT_DIR", tmp_path / "out"]
+    printed = train_net(*base, fails=True)
+    assert printed.strip().splitlines()[-1].count("broken.mp4") == 1 and "BROKEN_TOLERANCE" in printed
+    train_net(*base, "DATALOADER.BROKEN_TOLERANCE", 0.2)
+    rows = (tmp_path / "out" / "broken_videos.csv").read_text().splitlines()
+    assert len(rows) == 2 and "broken.mp4" in rows[1]
+
+
+def test_user_errors_end_in_one_line(videos, tmp_path):
+    assert train_net("INPUT.NUM_CLIP", 2, fails=True).strip().endswith("the nearest one is INPUT.NUM_CLIPS")
+    printed = train_net("--eval-only", *PRETRAIN, "DATASETS.TEST", videos, "OUTPUT_DIR", tmp_path, fails=True)
+    assert printed.strip().splitlines()[-1].startswith("ConfigError: --eval-only needs MODEL.WEIGHTS")
+
+
+def draw_person(kind, number, height, width):
+    """RGB frame: a box that is red and still, green and still, or blue and blinking, on grey; and where it is."""
+    frame = np.full((height, width, 3), 90, np.uint8)
+    left = 8 + (number // 3) % 24
+    color = [(220, 40, 40), (40, 200, 40), (40, 40, 220) if number // 4 % 2 else (200, 200, 40)][kind]
+    cv2.rectangle(frame, (left, 12), (left + 24, 52), color, -1)
+    return frame, np.array([left, 12, left + 24, 52]) / [width, height, width, height]
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory, make_video):
+    """An AVA-like data set of a user's own: three classes, 20-second videos; its yaml."""
+    folder = tmp_path_factory.mktemp("toy")
+    (folder / "movies").mkdir()
+    rows, people = [], []
+    for i in range(3):
+        make_video(
+            folder / f"movies/v{i}.mp4",
+            fps=10,
+            num_frames=200,
+            size=(64, 96),
+            painter=lambda number, _, height, width, kind=i: draw_person(kind, number, height, width)[0],
+        )
+        for second in range(1, 20):
+            box = ",".join(f"{x:.4f}" for x in draw_person(i, second * 10, 64, 96)[1])
+            rows.append(f"v{i},{second:04d},{box},{i + 1},0\n")
+            people.append(f"v{i},{second:04d},{box},,0.95\n")
+    (folder / "gt.csv").write_text("".join(rows))
+    (folder / "people.csv").write_text("".join(people))
+    names = ("still", "stand", "blink")
+    (folder / "actions.pbtxt").write_text("".join(f'item {{ name: "{n}" id: {i + 1} }}\n' for i, n in enumerate(names)))
+    (folder / "toy.yaml").write_text("annotations: gt.csv\nlabel_map: actions.pbtxt\nvideos: movies\n")
+    return folder
+
+
+def test_the_detector_overfits_a_toy_of_three_classes_and_runs_on_a_bare_video(toy, tmp_path):
+    arguments = [
+        *("MODEL.META_ARCHITECTURE", "ActionDetector", "MODEL.ROI_HEADS.NUM_CLASSES", 3),
+        *("MODEL.RESNETS.RES5_DILATION", 2, "MODEL.LOAD_PROPOSALS", True, "MODEL.ROI_BOX_HEAD.DROPOUT", 0.0),
+        *TINY_BACKBONE,
+        *"INPUT.NUM_FRAMES 4 INPUT.SAMPLING_RATE 6 INPUT.MIN_SIZE_TRAIN (64,64) INPUT.MIN_SIZE_TEST 64".split(),
+        *"INPUT.CROP.TYPE none SOLVER.IMS_PER_BATCH 6 SOLVER.BASE_LR 0.1 SOLVER.MAX_EPOCHS 8".split(),
+        *("DATASETS.TRAIN", toy / "toy.yaml", "DATASETS.TEST", toy / "toy.yaml"),
+        *("DATASETS.PROPOSAL_FILES_TRAIN", toy / "people.csv", "DATASETS.PROPOSAL_FILES_TEST", toy / "people.csv"),
+        *("DATALOADER.NUM_WORKERS", 0),
+    ]
+    output = tmp_path / "toy"
+    train_net(*arguments, "OUTPUT_DIR", output)
+    (results,) = output.glob("inference/*/results.json")
+    assert json.loads(results.read_text())["mAP"] > 0.9
+    train_net("--eval-only", *arguments, "OUTPUT_DIR", tmp_path / "again", "MODEL.WEIGHTS", output / "model_final.pth")
+    (again,) = (tmp_path / "again").glob("inference/*/results.json")
+    assert json.loads(again.read_text()) == json.loads(results.read_text())
+
+    command = [sys.executable, ROOT / "tools/detect_actions.py", "--config-file", output / "config.yaml"]
+    command += ["--videos", toy / "movies/v0.mp4", "--proposals", toy / "people.csv"]
+    command += ["--label-map", toy / "actions.pbtxt", "--output", tmp_path / "bare"]
+    subprocess.run([*command, "MODEL.WEIGHTS", output / "model_final.pth"], check=True, cwd=ROOT)
+    first = (tmp_path / "bare/detections.csv").read_text().splitlines()[:3]
+    scores = {int(row.split(",")[6]): float(row.split(",")[7]) for row in first}
+    assert max(scores, key=scores.get) == 1
+    assert (tmp_path / "bare/v0_annotated.mp4").stat().st_size > 1000
