@@ -1,5 +1,3 @@
-import tarfile
-
 import pandas as pd
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog

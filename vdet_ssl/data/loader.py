@@ -159,8 +159,9 @@ class BrokenVideos:
         Raises:
             BrokenVideosError: it is one too many, or there is no other.
         """
-        row = {"path": error.path, "reason": error.reason, "index": error.index, "epoch": epoch}
-        self._rows.setdefault(error.index, row)
+        if error.index in self._rows:
+            return
+        self._rows[error.index] = {"path": error.path, "reason": error.reason, "index": error.index, "epoch": epoch}
         logger.warning(f"Broken video, left out ({len(self._rows)} of {self.num_videos} so far): {error}")
         if self._too_many():
             self._write()

@@ -5,6 +5,7 @@ process is ended and replaced, and what it was asked for comes back as a `Lost` 
 """
 
 import collections
+import contextlib
 import io
 import itertools
 import math
@@ -83,11 +84,15 @@ class _Worker:
         self.process.start()
         theirs.close()
         for task in self.tasks:
-            self.connection.send(task)
+            self._send(task)
 
     def submit(self, task):
         self.tasks.append(task)
-        self.connection.send(task)
+        self._send(task)
+
+    def _send(self, task):
+        with contextlib.suppress(BrokenPipeError):  # the process died; `result` sees to it
+            self.connection.send(task)
 
     def result(self, timeout_s):
         """Return the oldest task and its result; all older ones are answered, so the process is at work on it."""

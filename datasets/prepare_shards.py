@@ -1,0 +1,40 @@
+#!/usr/bin/env python3
+"""Write down where the videos in tar shards are, once, so that training need not read the shards' headers at its start.
+
+    datasets/prepare_shards.py 'shards/{000..127}.tar' shards/train.parquet
+
+DATASETS.TRAIN then takes the parquet file.  Shards are as webdataset's: `<key>.mp4` (or another video extension) and,
+where there are labels, `<key>.cls` in uncompressed tar files, here or at any URL that fsspec knows.
+"""
+
+import argparse
+import os
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vdet_ssl.data.datasets.shards import index_shards
+from vdet_ssl.data.datasets.videos import VIDEO_EXTENSIONS
+from vdet_ssl.data.storage import is_remote
+
+
+def write_index(pattern, output):
+    """Write the index of shards to a parquet file, with the shards' paths relative to its folder; return its length."""
+    table = index_shards(pattern, VIDEO_EXTENSIONS)
+    folder = os.path.dirname(os.path.abspath(output))
+    shards = [path if is_remote(path) else os.path.relpath(path, folder) for path in table["shard"].to_pylist()]
+    table = table.set_column(table.column_names.index("shard"), "shard", pa.array(shards, pa.string()))
+    pq.write_table(table, output)
+    return len(table)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shards", help="pattern of tar files: {000..127} counts, * ? [...] are looked up")
+    parser.add_argument("output", help="parquet file to write")
+    args = parser.parse_args()
+    print(f"{write_index(args.shards, args.output)} videos in {args.output}")
+
+
+if __name__ == "__main__":
+    main()
