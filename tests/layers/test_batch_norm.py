@@ -3,7 +3,6 @@ import copy
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from detectron2.config import get_cfg
 from torch import nn
 
@@ -99,38 +98,22 @@ def test_more_processes_than_there_are():
         torch.testing.assert_close(many, one, rtol=0, atol=0)
 
 
-def _process(rank, world_size, task, rendezvous, results):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world_size)
-    results[rank] = task(rank)
-    dist.barrier()
-    dist.destroy_process_group()
-
-
-def processes(world_size, task, tmp_path):
-    """Run task(rank) in gloo processes; return what each returned."""
-    with mp.Manager() as manager:
-        results = manager.dict()
-        mp.spawn(_process, (world_size, task, tmp_path / "rendezvous", results), nprocs=world_size)
-        return [results[rank] for rank in range(world_size)]
-
-
-def _synchronized(rank, split, num_sync_devices):
-    x, grad = (clip(SHAPES[-1], seed).split(split)[rank] for seed in (1, 2))
+def _synchronized(split, num_sync_devices):
+    x, grad = (clip(SHAPES[-1], seed).split(split)[dist.get_rank()] for seed in (1, 2))
     norm = batch_norm(num_sync_devices=num_sync_devices)
     results = run(norm, x, grad)
     norm.zero_grad()
     return results, run(copy.deepcopy(norm), x, grad)  # copied as a momentum encoder is: it still finds its group
 
 
-def _two(rank):
-    return [_synchronized(rank, split, num_sync_devices=8) for split in [(4, 4), (1, 7), (0, 8)]]
+def _two():
+    return [_synchronized(split, num_sync_devices=8) for split in [(4, 4), (1, 7), (0, 8)]]
 
 
-def _four(rank):
+def _four():
     with pytest.raises(ValueError, match="4 processes .*NUM_SYNC_DEVICES 3"):
         batch_norm(num_sync_devices=3)
-    return _synchronized(rank, split=2, num_sync_devices=2)
+    return _synchronized(split=2, num_sync_devices=2)
 
 
 def assert_halves_equal(first, second, norm, x, grad):
@@ -143,17 +126,17 @@ def assert_halves_equal(first, second, norm, x, grad):
         torch.testing.assert_close(half[4:], stats)
 
 
-def test_two_processes_equal_one_whatever_their_shares(tmp_path):
+def test_two_processes_equal_one_whatever_their_shares(run_distributed):
     x, grad = (clip(SHAPES[-1], seed) for seed in (1, 2))
-    for first, second in zip(*processes(2, _two, tmp_path), strict=True):
+    for first, second in zip(*run_distributed(_two, 2), strict=True):
         norm = batch_norm()
         for step in range(2):
             norm.zero_grad()
             assert_halves_equal(first[step], second[step], norm, x, grad)
 
 
-def test_groups_of_two_of_four_processes(tmp_path):
-    first, second, third, fourth = (results[0] for results in processes(4, _four, tmp_path))
+def test_groups_of_two_of_four_processes(run_distributed):
+    first, second, third, fourth = (results[0] for results in run_distributed(_four, 4))
     (x, other_x), (grad, other_grad) = (clip(SHAPES[-1], seed).split(4) for seed in (1, 2))
     assert_halves_equal(first, second, batch_norm(), x, grad)
     assert_halves_equal(third, fourth, batch_norm(), other_x, other_grad)
