@@ -28,7 +28,8 @@ class Augmentation:
         flip: mirrored left to right.
         jitter: pairs of an adjustment's name (see `color.ADJUSTMENTS`) and its factor or shift, in order.
         grayscale: reduced to gray.
-        temporal_difference: reduced to gray and subtracted across time.
+        temporal_difference: reduced to gray and subtracted across time; after the jitter, so that no change stays
+            the level 128 (the released code jitters the differences).
         blur_sigma: of the Gaussian blur, in pixels of the result; 0: none.
     """
 
@@ -95,12 +96,9 @@ class ClipAugmentation:
         self.short_side_sampling = short_side_sampling
         self.flip_prob = flip_prob
         self.jitter_prob = jitter_prob
-        self.jitter_ranges = {
-            "brightness": (max(1 - 0.8 * color_strength, 0), 1 + 0.8 * color_strength),
-            "contrast": (max(1 - 0.8 * color_strength, 0), 1 + 0.8 * color_strength),
-            "saturation": (max(1 - 0.8 * color_strength, 0), 1 + 0.8 * color_strength),
-            "hue": (-0.2 * color_strength, 0.2 * color_strength),
-        }
+        factors = (max(1 - 0.8 * color_strength, 0.0), 1 + 0.8 * color_strength)
+        shifts = (-0.2 * color_strength, 0.2 * color_strength)
+        self.jitter_ranges = {"brightness": factors, "contrast": factors, "saturation": factors, "hue": shifts}
         self.grayscale_prob = grayscale_prob
         self.temporal_difference_prob = temporal_difference_prob
         self.blur_prob = blur_prob
