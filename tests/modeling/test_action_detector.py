@@ -49,7 +49,7 @@ BOXES = [[4.0, 2.0, 40.0, 60.0], [50.0, 10.0, 90.0, 62.5]]
 
 
 def framewise_logits(heads, features, boxes):
-    """B.3 to the letter, box by box: RoIAlign on the map of each frame, mean over time, max over space, linear layer."""
+    """B.3 to the letter, box by box: RoIAlign on each frame's map, mean over time, max over space, linear layer."""
     align = ROIAlign((7, 7), spatial_scale=1 / 16, sampling_ratio=0, aligned=True)
     logits = []
     for clip, clip_boxes in enumerate(boxes):

@@ -1,4 +1,4 @@
-"""Batch normalisation of video and of vectors: over a process' samples, over groups of them, over groups of processes."""
+"""Batch normalisation of clips and vectors: over a process' samples, groups of them, or groups of processes."""
 
 from functools import cache, partial
 
@@ -137,7 +137,7 @@ class FrozenBatchNorm(FrozenBatchNorm2d):
 
     @classmethod
     def convert_frozen_batchnorm(cls, module):
-        """Replace every batch norm in `module` by a frozen one with the same values; return `module`, or its stand-in."""
+        """Replace every batch norm in `module` by a frozen one of the same values; return `module` or its stand-in."""
         if isinstance(module, _BatchNorm):
             frozen = cls(module.num_features, module.eps).to(module.weight)
             frozen.load_state_dict({name: module.state_dict()[name] for name in frozen.state_dict()})

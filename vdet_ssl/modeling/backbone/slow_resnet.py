@@ -175,11 +175,11 @@ def _check(resnets):
         raise ValueError(f"MODEL.RESNETS.DEPTH {resnets.DEPTH}: a Slow ResNet has a depth of {list(BLOCKS)}.")
     kernels = resnets.TEMPORAL_KERNELS
     if len(kernels) != 5 or any(k % 2 == 0 for k in kernels):
-        raise ValueError(f"MODEL.RESNETS.TEMPORAL_KERNELS {kernels}: give five odd numbers, of the stem and res2..res5.")
+        raise ValueError(f"MODEL.RESNETS.TEMPORAL_KERNELS {kernels}: give five odd numbers, for the stem, res2..res5.")
     if resnets.DEPTH == 18 and resnets.RES2_OUT_CHANNELS > 64:
         raise ValueError(
-            f"MODEL.RESNETS.RES2_OUT_CHANNELS {resnets.RES2_OUT_CHANNELS} is meant for bottlenecks: a ResNet-18 has 64, "
-            "or fewer where it is to be small."
+            f"MODEL.RESNETS.RES2_OUT_CHANNELS {resnets.RES2_OUT_CHANNELS} is meant for bottlenecks: a ResNet-18 has 64 "
+            "(or fewer, to be small)."
         )
     if resnets.RES5_DILATION not in (1, 2):
         raise ValueError(f"MODEL.RESNETS.RES5_DILATION {resnets.RES5_DILATION}: take 1 or 2.")
