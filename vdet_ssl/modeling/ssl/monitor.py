@@ -10,7 +10,7 @@ from vdet_ssl.losses import in_float32, l2_normalize
 
 def put_scalars(**scalars):
     """Put 0-d tensors or numbers into the current event storage; where there is none, do nothing."""
-    if events._CURRENT_STORAGE_STACK:
+    if events._CURRENT_STORAGE_STACK:  # detectron2 0.6 has no has_event_storage()
         values = torch.stack([torch.as_tensor(v, dtype=torch.float32) for v in scalars.values()])
         events.get_event_storage().put_scalars(**dict(zip(scalars, values.tolist(), strict=True)))
 
