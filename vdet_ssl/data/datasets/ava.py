@@ -45,8 +45,8 @@ class AvaDescription:
         key_frames: timestamps of the first and the last key frame to use, in seconds, inclusive.
     """
 
-    annotations: str
-    label_map: str
+    annotations: str = ""
+    label_map: str = ""
     excluded_timestamps: str | None = None
     videos: str | None = None
     videos_start_s: float = 0.0
@@ -56,6 +56,8 @@ class AvaDescription:
     key_frames: tuple | None = None
 
     def __post_init__(self):
+        if not (self.annotations and self.label_map):
+            raise ValueError("it needs annotations and label_map: the csv of boxes and the list of actions")
         if (self.videos is None) == (self.frames is None):
             raise ValueError("it needs either videos or frames: the folder with the movies, or that with their frames")
         if self.frames is not None and not (isinstance(self.frame_rate, (int, float)) and self.frame_rate > 0):
@@ -83,7 +85,7 @@ def read_description(path):
     try:
         return AvaDescription(**entries)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {str(error).removeprefix('AvaDescription.__init__() ')}") from None
+        raise ValueError(f"{path}: {error}") from None
 
 
 def register_ava_like(name, description_path):

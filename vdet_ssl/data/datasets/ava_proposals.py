@@ -62,16 +62,21 @@ def _read_pickle(path):
     people = {}
     for key, found in content.items():
         try:
-            video_id, timestamp = key.split(",")
-            found = np.array(found, np.float64).reshape(len(found), -1)
-            if found.shape[1] == 4:
-                found = np.column_stack([found, np.ones(len(found))])
-            if len(found) and (found.shape[1] != 5 or not np.isfinite(found).all() or _leaves_frame(found).any()):
-                raise ValueError("boxes have to be an array (M, 4) or (M, 5) of x1, y1, x2, y2 in 0..1 and a score")
-            people[key_frame_id(video_id, timestamp)] = _clean(found.reshape(-1, 5))
+            people[key_frame_id(*key.split(","))] = _clean(_with_scores(found))
         except (AttributeError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: {key!r}: {error}") from None
     return people
+
+
+def _with_scores(found):
+    """Check what a pickle has for a key frame; return it as float64 (M, 5)."""
+    found = np.array(found, np.float64)
+    if not found.size:
+        return np.zeros((0, 5))
+    is_table = found.ndim == 2 and found.shape[1] in (4, 5) and np.isfinite(found).all()
+    if not is_table or _leaves_frame(found).any():
+        raise ValueError("boxes have to be an array (M, 4) or (M, 5) of x1, y1, x2, y2 in 0..1 and a score")
+    return found if found.shape[1] == 5 else np.column_stack([found, np.ones(len(found))])
 
 
 def _leaves_frame(boxes):
@@ -101,6 +106,8 @@ class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module, name):
         if module.split(".")[0] == "numpy" and name in _NUMPY_GLOBALS:
             return _NUMPY_GLOBALS[name]
-        if (module, name) == ("_codecs", "encode"):  # how protocol 2 writes bytes
+        if (module, name) == ("_codecs", "encode"):  # how protocols below 3 write bytes
             return lambda text, _: text.encode("latin1")
+        if (module, name) == ("__builtin__", "bytes"):  # and no bytes
+            return lambda: b""
         raise pickle.UnpicklingError(f"it holds {module}.{name}, and only numpy arrays are read")
