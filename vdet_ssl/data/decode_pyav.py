@@ -82,12 +82,13 @@ class PyAVReader:
             return self._decode(limits, pixel_format).clips()
 
     def check_end(self, last_s, end_s):
-        """Fail if the video ends at `end_s` although its container promises frames up to `last_s` or on the way there.
+        """Fail if the video ends at `end_s` although its container promises more, and times up to `last_s` are wanted.
 
-        Times in seconds from the first frame; VideoError.
+        Times in seconds from the first frame; raises VideoError.
         """
         with self._errors_named():
-            self._check_end(*(self._origin + Fraction(seconds) / self._time_base for seconds in (last_s, end_s)))
+            last, end = (self._origin + Fraction(seconds) / self._time_base for seconds in (last_s, end_s))
+            self._check_end(last, end, self._frame_ticks())
 
     @contextmanager
     def _errors_named(self):
@@ -216,7 +217,11 @@ class PyAVReader:
                 self._fail(f"more than {MAX_COMPRESSED_BYTES >> 20} MB from a key frame to a wanted frame")
             if packet.dts is not None and packet.dts > last:
                 return packets
-        self._check_end(last, max((p.pts + (p.duration or 0) for p in packets if _is_shown(p)), default=self._origin))
+        shown = [p for p in packets if _is_shown(p)]
+        if shown:
+            stamps = sorted(p.pts for p in shown)
+            longest = max(np.diff(stamps[-16:]), default=self._frame_ticks())  # of late; the last frame may be as long
+            self._check_end(last, max(p.pts + (p.duration or 0) for p in shown), longest)
         return packets
 
     def _decode_in_order(self, buffer):
@@ -230,13 +235,12 @@ class PyAVReader:
             previous = frame
         if previous is None:
             self._fail("not one frame can be decoded")
-        self._check_end(pending[-1], stamp)
+        self._check_end(pending[-1], stamp, 2 * self._frame_ticks())
         buffer.put(previous, pending)
 
     def _frames_in_order(self):
         """Yield all frames with their time stamps."""
         is_timed = not self._is_untimed()
-        frame_ticks = 1 / (self._stream.guessed_rate or self._stream.average_rate or 25) / self._time_base
         stamps, count = [], 0
         self._codec.skip_frame = "DEFAULT"
         for packet in chain(self._rewound(), [None]):
@@ -250,17 +254,23 @@ class PyAVReader:
                 elif count < len(stamps) and None not in (stamps[0], stamps[count]):
                     yield self._origin + stamps[count] - stamps[0], frame  # one shown for each that is stored
                 else:
-                    yield self._origin + round(count * frame_ticks), frame
+                    yield self._origin + round(count * self._frame_ticks()), frame
                 count += 1
 
     def _is_untimed(self):
         return (self._container.format.name, self._codec.codec.canonical_name) in _UNTIMED
 
-    def _check_end(self, last, end):
-        """Fail if the file ended at time stamp `end` although it promises frames up to `last`, or some on the way."""
+    def _frame_ticks(self):
+        """Duration of a frame of a video whose frame rate is constant, in units of the time base."""
+        return 1 / (self._stream.guessed_rate or self._stream.average_rate or 25) / self._time_base
+
+    def _check_end(self, last, end, slack):
+        """Fail if the frames end at time stamp `end`, more than `slack` before what the container promises.
+
+        Unless none is wanted after the end: up to `last`.
+        """
         promised, is_own = self._promised_end()
-        slack = (Fraction(1, 10) + 2 / (self._stream.average_rate or 10)) / self._time_base
-        if promised is None or min(last, promised) <= end + slack:
+        if last < end or promised is None or promised <= end + slack:
             return
         if is_own or not self._others_go_on(end + slack):
             end_s, promised_s = (float((stamp - self._origin) * self._time_base) for stamp in (end, promised))
@@ -269,8 +279,11 @@ class PyAVReader:
     def _promised_end(self):
         """Return the time stamp at which the container says the video ends, or None, and whether it is the video's own.
 
+        An avi's duration shrinks with the file when that is cut short, the number of frames in its header does not.
         Matroska has the end of the whole file and, written by most but not by all, that of each stream as a tag.
         """
+        if self._container.format.name == "avi" and self._stream.frames:
+            return self._origin + round(self._stream.frames * self._frame_ticks()), True
         if self._stream.duration:
             return self._origin + self._stream.duration, True
         clock = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", self._stream.metadata.get("DURATION", ""))
