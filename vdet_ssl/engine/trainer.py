@@ -35,20 +35,20 @@ class VideoTrainer(DefaultTrainer):
         super(DefaultTrainer, self).__init__()  # DefaultTrainer's own constructor builds detectron2's loader and step
         self.cfg = cfg
         self.loader_states = None
-        self.data_loader = self.build_train_loader(cfg)
+        data_loader = self.build_train_loader(cfg)
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         ddp_arguments = {} if torch.cuda.is_available() else {"device_ids": None}
         model = create_ddp_model(model, broadcast_buffers=False, **ddp_arguments)
-        self._trainer = self.build_step_trainer(model, optimizer)
+        self._trainer = self.build_step_trainer(model, data_loader, optimizer)
         self.checkpointer = VideoCheckpointer(
             model, cfg.OUTPUT_DIR, min_coverage=cfg.MODEL.WEIGHTS_MIN_COVERAGE, trainer=weakref.proxy(self)
         )
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.register_hooks(self.build_hooks())
 
-    def build_step_trainer(self, model, optimizer):
-        return StepTrainer(model, self.data_loader, optimizer, **self._step_arguments())
+    def build_step_trainer(self, model, data_loader, optimizer):
+        return StepTrainer(model, data_loader, optimizer, **self._step_arguments())
 
     def _step_arguments(self):
         cfg = self.cfg
@@ -91,11 +91,14 @@ class VideoTrainer(DefaultTrainer):
     def gather_loader_states(self):
         self.loader_states = comm.all_gather(self.data_loader.state_dict())
 
+    # DefaultTrainer saves the step's state (optimizer, gradient scaler) in detectron2's main, but not in 0.6.
     def state_dict(self):
-        return {**super().state_dict(), "loader_states": self.loader_states}
+        own = {"_trainer": self._trainer.state_dict(), "loader_states": self.loader_states}
+        return {**super(DefaultTrainer, self).state_dict(), **own}
 
     def load_state_dict(self, state_dict):
-        super().load_state_dict(state_dict)
+        super(DefaultTrainer, self).load_state_dict(state_dict)
+        self._trainer.load_state_dict(state_dict["_trainer"])
         self.loader_states = state_dict["loader_states"]
 
     @classmethod
@@ -126,12 +129,12 @@ class VideoTrainer(DefaultTrainer):
 class SSLTrainer(VideoTrainer):
     """Pre-training with any method of `vdet_ssl.modeling.ssl` (section 3.2): the same trainer for all of them."""
 
-    def build_step_trainer(self, model, optimizer):
+    def build_step_trainer(self, model, data_loader, optimizer):
         on_model = self.cfg.INPUT.AUGMENTATION_DEVICE == "model"
         augment = functools.partial(augment_batch, device=self.cfg.MODEL.DEVICE) if on_model else None
         return SSLStepTrainer(
             model,
-            self.data_loader,
+            data_loader,
             optimizer,
             max_iter=self.cfg.SOLVER.MAX_ITER,
             augment=augment,
