@@ -95,6 +95,7 @@ def load_videos(path):
         videos = _load_folder_or_shards(path)
     if len(videos) == 0:
         raise ValueError(f"{path}: there is no video in it")
+    pa.default_memory_pool().release_unused()  # several times what is kept, and every worker would inherit it
     return videos
 
 
@@ -105,7 +106,7 @@ def _read_manifest(path):
         raise ValueError(f'{path} has no column "path"; its columns are {table.column_names}')
     if "error" not in table.column_names:
         return table
-    error = pc.fill_null(table["error"], "")
+    error = pc.fill_null(table["error"].cast(pa.string()), "")
     usable = table.filter(pc.equal(error, ""))
     logger.info(f"{path}: {len(table) - len(usable)} of {len(table)} videos are left out as broken")
     return usable
