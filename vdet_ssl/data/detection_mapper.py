@@ -110,7 +110,7 @@ class ActionDetectionMapper:
         time_s = record["timestamp_s"] - record["start_s"]
         numbers = 1 + np.floor((self._times(time_s, rate) + TIME_TOLERANCE_S) * rate).astype(int).clip(0)
         path = os.path.join(folder, record["video_id"] + "_{:06d}.jpg")
-        if not os.path.exists(path.format(numbers.max())):
+        if time_s < 0 or not os.path.exists(path.format(numbers.max())):
             last = len(os.listdir(folder))
             if not 0 <= time_s <= last / rate:
                 _fail_outside(record, last / rate)
