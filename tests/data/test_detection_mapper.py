@@ -123,6 +123,12 @@ def test_missing_frame_is_named(frames, tmp_path, damage):
         ActionDetectionMapper(config(), is_train=False)(record_of(folder, frame_rate=30.0), rng())
 
 
+def test_folder_without_frames(tmp_path):
+    (tmp_path / "v").mkdir()
+    with pytest.raises(VideoError, match="v: has a key frame at 0001 s, but reaches from 0.00 to 0.00 s"):
+        ActionDetectionMapper(config(), is_train=False)(record_of(tmp_path / "v", frame_rate=30.0), rng())
+
+
 def test_frames_of_several_sizes(frames, tmp_path):
     folder = tmp_path / "v"
     folder.mkdir()

@@ -1,6 +1,7 @@
 """From the record of a key frame to the clip around it and the boxes in it (B.3)."""
 
 import os
+import re
 
 import cv2
 import numpy as np
@@ -111,7 +112,7 @@ class ActionDetectionMapper:
         numbers = 1 + np.floor((self._times(time_s, rate) + TIME_TOLERANCE_S) * rate).astype(int).clip(0)
         path = os.path.join(folder, record["video_id"] + "_{:06d}.jpg")
         if time_s < 0 or not os.path.exists(path.format(numbers.max())):
-            last = len(os.listdir(folder))
+            last = _last_number(folder)
             if not 0 <= time_s <= last / rate:
                 _fail_outside(record, last / rate)
             numbers = numbers.clip(max=last)
@@ -125,6 +126,12 @@ def _fail_outside(record, duration_s):
     start_s, end_s = record["start_s"], record["start_s"] + duration_s
     reason = f"has a key frame at {record['timestamp']} s, but reaches from {start_s:.2f} to {end_s:.2f} s"
     raise VideoError(record["file_name"], reason)
+
+
+def _last_number(folder):
+    """Return the number of the last extracted frame, <video_id>_<number>.jpg; 0 if there is none."""
+    matches = (re.search(r"_(\d+)\.jpg$", name) for name in os.listdir(folder))
+    return max((int(match[1]) for match in matches if match), default=0)
 
 
 def _read_image(path):
