@@ -69,6 +69,15 @@ def test_manifest_without_paths_is_refused(tmp_path):
         load_videos(str(tmp_path / "train.parquet"))
 
 
+def test_manifest_may_lack_durations_but_not_labels(tmp_path):
+    path = tmp_path / "train.parquet"
+    pd.DataFrame({"path": ["a.mp4", "b.mp4"], "duration_s": [1.5, None]}).to_parquet(path)
+    assert ["duration_s" in video for video in load_videos(str(path))] == [True, False]
+    pd.DataFrame({"path": ["a.mp4", "b.mp4"], "label": [1, None]}).to_parquet(path)
+    with pytest.raises(ValueError, match='"label" is empty in 1 rows'):
+        load_videos(str(path))
+
+
 def test_folder_of_videos(tmp_path):
     (tmp_path / "sub").mkdir()
     for name in ("sub/b.MP4", "a.webm", "notes.txt"):

@@ -2,6 +2,7 @@
 
 import glob
 import logging
+import math
 import os
 from collections.abc import Sequence
 
@@ -68,6 +69,8 @@ class VideoList(Sequence):
             raise IndexError(f"record {index} of {self._length}")
         record = {name: strings[index] for name, strings in self._strings.items()}
         record |= {name: numbers[index].item() for name, numbers in self._numbers.items()}
+        if math.isnan(record.get("duration_s", 0.0)):
+            del record["duration_s"]
         path = record.pop("path")
         record.setdefault("video_id", os.path.splitext(path)[0])
         if "shard" in record:
@@ -104,12 +107,14 @@ def _read_manifest(path):
         table = pq.ParquetFile(file).read()
     if "path" not in table.column_names:
         raise ValueError(f'{path} has no column "path"; its columns are {table.column_names}')
-    if "error" not in table.column_names:
-        return table
-    error = pc.fill_null(table["error"].cast(pa.string()), "")
-    usable = table.filter(pc.equal(error, ""))
-    logger.info(f"{path}: {len(table) - len(usable)} of {len(table)} videos are left out as broken")
-    return usable
+    if "error" in table.column_names:
+        num_rows = len(table)
+        table = table.filter(pc.equal(pc.fill_null(table["error"].cast(pa.string()), ""), ""))
+        logger.info(f"{path}: {num_rows - len(table)} of {num_rows} videos are left out as broken")
+    for name in set(table.column_names) & {"path", "video_id", "shard", "label", "offset", "num_bytes"}:
+        if table[name].null_count:
+            raise ValueError(f'{path}: the column "{name}" is empty in {table[name].null_count} rows')
+    return table
 
 
 def _read_list(path):
