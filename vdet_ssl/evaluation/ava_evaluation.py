@@ -79,12 +79,16 @@ def evaluate(ground_truth, detections, class_names, capacity=None, excluded=froz
     truth = _select(ground_truth, class_names, key_frames)
     found = _select(detections, class_names, key_frames)
     _check_same_data(truth, found)
-    _group(truth, found)
-    matchable = np.isin(found.group, truth.group)
+    num_groups = _number_groups(truth, found, len(class_names))
+    has_truth = np.zeros(num_groups, bool)
+    has_truth[truth.group] = True
+    matchable = has_truth[found.group]
 
     truth_order = _official_order(truth, _ambiguous_keys(truth, np.arange(len(truth.rows))))
     found_order = _official_order(found, _ambiguous_keys(found, np.flatnonzero(matchable)), capacity)
-    found_order = found_order[_has_area(detections.boxes)[found.rows[found_order]]]
+    valid = _has_area(detections.boxes)
+    if not valid.all():
+        found_order = found_order[valid[found.rows[found_order]]]
     right = np.zeros(len(found_order), bool)
     places = np.flatnonzero(matchable[found_order])
     right[places] = _match(found, found_order[places], truth, truth_order)
@@ -106,11 +110,10 @@ def average_precision(score, right, num_truth):
         num_truth: number of ground-truth boxes, at least 1.
     """
     order = np.argsort(score)[::-1]  # not stable, as in the official code: the same order among equal scores
-    num_right = np.cumsum(right[order])
-    precision = num_right / np.arange(1, len(score) + 1)
-    recall = np.concatenate([[0], num_right / num_truth])
-    precision = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(np.sum(np.diff(recall) * precision))
+    ranks = np.flatnonzero(right[order])  # precision has its local maxima, and recall grows, where a box is found
+    num_right = np.arange(1, len(ranks) + 1)
+    precision = np.maximum.accumulate((num_right / (ranks + 1))[::-1])[::-1]
+    return float(np.sum(np.diff(num_right / num_truth, prepend=0) * precision))
 
 
 @dataclass
@@ -158,14 +161,15 @@ def _examples(table):
     return f"key frames like {frames} and action ids like {np.unique(table.action_id)[:5].tolist()}"
 
 
-def _group(truth, found):
-    """Number the key frames of both alike, the detections' first and in their order; number classes and keys."""
+def _number_groups(truth, found, num_classes):
+    """Number the key frames of both alike, the detections' first and in their order; set `group`; return their number."""
     found.key, used = pd.factorize(found.key)
     number = {key_frame_id(*found.table.key_frames[key]): i for i, key in enumerate(used.tolist())}
     frames = truth.table.key_frames
     truth.key = np.array([number.setdefault(key_frame_id(*frame), len(number)) for frame in frames])[truth.key]
     for x in (truth, found):
         x.group = x.class_index * len(number) + x.key
+    return num_classes * len(number)
 
 
 def _ambiguous_keys(x, subset):
@@ -185,13 +189,15 @@ def _official_order(x, ambiguous, capacity=None):
     """
     order = _argsort_key_and_score(x.key, x.score)
     key, score = x.key[order], x.score[order]
-    same_key = key[1:] == key[:-1]
     start = np.searchsorted(key, np.arange(key.max(initial=-1) + 1))
-    keep = np.arange(len(key)) - start[key] < (capacity or len(key))
-    first_out = np.flatnonzero(same_key & keep[:-1] & ~keep[1:]) + 1
-    equal_at_capacity = key[first_out[score[first_out] == score[first_out - 1]]]
-    imprecise = key[1:][same_key & (score[1:] > score[:-1])]  # the sort rounds
-    for k, rows in _heap_orders(x, np.concatenate([ambiguous, equal_at_capacity, imprecise]), capacity):
+    same_key = key[1:] == key[:-1]
+    replayed = [ambiguous, key[1:][same_key & (score[1:] > score[:-1])]]  # the second: the sort has rounded
+    keep = slice(None)
+    if capacity is not None:
+        keep = np.arange(len(key)) - start[key] < capacity
+        first_out = np.flatnonzero(same_key & keep[:-1] & ~keep[1:]) + 1
+        replayed.append(key[first_out[score[first_out] == score[first_out - 1]]])
+    for k, rows in _heap_orders(x, np.concatenate(replayed), capacity):
         order[start[k] : start[k] + len(rows)] = rows
     order = order[keep]
     class_index = x.class_index[order]
@@ -202,8 +208,11 @@ def _argsort_key_and_score(key, score):
     """Sort by key and falling score in one pass: packed in 64 bits, the score rounded to those that the key leaves."""
     bits = 63 - int(key.max(initial=1)).bit_length()
     top, bottom = score.max(initial=0), score.min(initial=0)
-    falling = (top - score) * ((2.0 ** min(bits, 52) - 1) / (top - bottom or 1.0))
-    return np.argsort((key << bits) | falling.astype(np.int64))
+    falling = top - score
+    falling *= (2.0 ** min(bits, 52) - 1) / (top - bottom or 1.0)
+    packed = falling.astype(np.int64)
+    packed |= key << bits
+    return np.argsort(packed)
 
 
 def _heap_orders(x, keys, capacity):
