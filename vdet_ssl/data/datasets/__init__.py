@@ -7,11 +7,12 @@ from detectron2.utils.file_io import PathManager
 
 from .ava import register_ava_like
 from .builtin import register_all_ava
-from .videos import VideoList, load_videos, register_videos
+from .videos import VideoList, load_videos, register_builtin_videos, register_videos
 
 __all__ = ["VideoList", "ensure_registered", "load_videos", "register_ava_like", "register_videos"]
 
-# Lists of videos of sections 4 and A.1: kinetics400_train is <DETECTRON2_DATASETS>/kinetics400/train.csv, and so on.
+# Lists of videos of sections 4 and A.1: kinetics400_train is <DETECTRON2_DATASETS>/kinetics400/train.csv, or train.parquet
+# where there is such a manifest, and so on.
 # The Instagram sets (Table 1, Figure 4) are not public: their names stand for lists of one's own.
 _IG_SIZES = ("128k", "240k", "512k", "1m")
 _VIDEO_LISTS = [
@@ -25,7 +26,7 @@ _VIDEO_LISTS = [
 def _register_builtin(root):
     for name in _VIDEO_LISTS:
         folder, split = name.rsplit("_", 1)
-        register_videos(name, os.path.join(root, folder, f"{split}.csv"))
+        register_builtin_videos(name, os.path.join(root, folder, f"{split}.csv"))
     register_all_ava(root)
 
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils.file_io import PathManager
 
 from vdet_ssl.data.storage import join, open_binary, read_bytes
 
@@ -167,4 +168,11 @@ def _load_folder_or_shards(path):
 def register_videos(name, path):
     """Register the videos of `path` (see `load_videos`) as data set `name`, with evaluator_type "videos"."""
     DatasetCatalog.register(name, lambda: load_videos(path))
-    MetadataCatalog.get(name).set(evaluator_type="videos", video_list=path)
+    MetadataCatalog.get(name).set(evaluator_type="videos")
+
+
+def register_builtin_videos(name, path):
+    """As `register_videos`; if there is a manifest train.parquet beside the list train.csv, it is read instead."""
+    manifest = os.path.splitext(path)[0] + ".parquet"
+    DatasetCatalog.register(name, lambda: load_videos(manifest if PathManager.exists(manifest) else path))
+    MetadataCatalog.get(name).set(evaluator_type="videos")
