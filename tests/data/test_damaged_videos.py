@@ -145,6 +145,14 @@ def test_truncated_is_an_error_or_the_right_frames(make_video, read_number, tmp_
     assert True in outcomes and None in outcomes
 
 
+def test_truncated_with_torchcodec(make_video, tmp_path):
+    pytest.importorskip("vdet_ssl.data.decode_torchcodec", exc_type=ImportError)
+    path = make_video(tmp_path / "a.mkv", num_frames=90, bframes=2, gop=15)
+    path.write_bytes(path.read_bytes()[:-4000])
+    with pytest.raises(VideoError, match="its container says 3.00 s"):
+        decode_clips(path, [np.array([2.9])], backend="torchcodec", timeout_s=LIMIT_S)
+
+
 def test_damaged_frame_is_not_returned(make_video, tmp_path):
     """A key frame whose middle is overwritten spoils all that follow it until the next one."""
     path = make_video(tmp_path / "a.mp4", num_frames=60, gop=30, bframes=2)
@@ -164,3 +172,5 @@ def test_corrupted_video(shared_videos):
         times_s = np.arange(0, video.duration_s, 0.1)
         with pytest.raises(VideoError, match="corrupted.mp4"):
             video.decode_clips([times_s], "rgb")
+    with open_video(path, backend="pyav", timeout_s=LIMIT_S) as video, pytest.raises(VideoError, match="corrupted.mp4"):
+        video.measure()

@@ -245,6 +245,16 @@ def test_video_shorter_than_its_sound(make_video, read_number, tmp_path):
     assert _numbers(path, [0.5, 2.5], read_number) == [15, 29]
 
 
+def test_measure_counts_what_is_there(video):
+    path, shown_at = video
+    with open_video(path, backend="pyav", timeout_s=TIMEOUT_S) as reader:
+        info = reader.measure()
+        assert (info.num_frames, info.height, info.width) == (len(shown_at), reader.info.height, reader.info.width)
+    frame_s = shown_at[-1] / (len(shown_at) - 1)
+    assert info.duration_s == pytest.approx(shown_at[-1] + frame_s, abs=2e-3)
+    assert info.fps == pytest.approx(1 / frame_s, rel=2e-3)
+
+
 def test_errors_name_the_file(tmp_path, backend):
     text = tmp_path / "text.mp4"
     text.write_text("This is not a video.")

@@ -20,8 +20,7 @@ class ClipBuffer:
     def __init__(self, limits, pixel_format):
         if pixel_format not in ("rgb", "yuv"):
             raise ValueError(f'pixel_format is "{pixel_format}"; it has to be "rgb" or "yuv"')
-        self.shape = None  # height and width as presented
-        self.rotation = 0
+        self._stored_as = None
         self._pixel_format = pixel_format
         self._reformatter = VideoReformatter()
         self._lengths = [len(clip) for clip in limits]
@@ -33,11 +32,11 @@ class ClipBuffer:
 
     def put(self, frame, limits):
         """Write a frame wherever one of `limits` was asked for; ValueError where it does not fit those before."""
-        if self.shape is None:
+        if self._stored_as is None:
             self._begin(frame)
         if (frame.width, frame.height, frame.format.name) != self._stored_as:
             raise ValueError("frame size or pixel format changes within the video")
-        planes = [self._turn(plane) for plane in self._planes(frame)]
+        planes = [turn(plane, self._orientation) for plane in self._planes(frame)]
         for limit in limits:
             for clip, i in self._slots[limit]:
                 for target, plane in zip(self._clips[clip], planes, strict=True):
@@ -52,7 +51,7 @@ class ClipBuffer:
     def _begin(self, frame):
         """Settle orientation, pixel format and size by the first frame, and allocate."""
         self._stored_as = (frame.width, frame.height, frame.format.name)
-        self._orientation, self.rotation = _read_orientation(frame)
+        self._orientation, _ = read_orientation(frame)
         is_420 = frame.format.name in ("yuv420p", "yuvj420p")
         self._is_yuv = self._pixel_format == "yuv" and is_420 and knows_matrix(frame.colorspace)
         if self._is_yuv:
@@ -62,8 +61,7 @@ class ClipBuffer:
             raise ValueError(
                 f"{sum(self._lengths)} frames of {frame.width} x {frame.height} pixels are too much at once"
             )
-        shapes = [self._turn(plane).shape for plane in self._planes(frame)]
-        self.shape = shapes[0][:2]
+        shapes = [turn(plane, self._orientation).shape for plane in self._planes(frame)]
         self._clips = [[np.empty((length, *shape), np.uint8) for shape in shapes] for length in self._lengths]
 
     def _planes(self, frame):
@@ -75,15 +73,9 @@ class ClipBuffer:
             np.ndarray((p.height, p.width, *depth), np.uint8, p, strides=(p.line_size, *depth, 1)) for p in frame.planes
         ]
 
-    def _turn(self, plane):
-        transposed, vertical, horizontal = self._orientation
-        if transposed:
-            plane = plane.swapaxes(0, 1)
-        return plane[:: -1 if vertical else 1, :: -1 if horizontal else 1]
 
-
-def _read_orientation(frame):
-    """Return how the frame has to be turned, (transposed, flipped vertically, horizontally), and degrees of rotation.
+def read_orientation(frame):
+    """Return how an av.VideoFrame has to be turned, for `turn`, and the degrees (counter-clockwise) of that rotation.
 
     The display matrix maps stored (x, y) to presented (a x + c y, b x + d y), y pointing down.
     """
@@ -95,3 +87,11 @@ def _read_orientation(frame):
     if abs(b) > abs(a):
         return (True, b < 0, c < 0), rotation
     return (False, d < 0, a < 0), rotation
+
+
+def turn(plane, orientation):
+    """Return a view of (H, W, ...) that is transposed, then flipped vertically and horizontally, where so said."""
+    transposed, vertical, horizontal = orientation
+    if transposed:
+        plane = plane.swapaxes(0, 1)
+    return plane[:: -1 if vertical else 1, :: -1 if horizontal else 1]

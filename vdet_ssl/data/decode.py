@@ -57,7 +57,7 @@ class VideoInfo:
 
 
 def open_video(path, *, backend, timeout_s):
-    """Open a video; a context manager with `info` and `decode_clips(times_s, pixel_format)`.
+    """Open a video; a context manager with `duration_s`, `fps`, `info` and `decode_clips(times_s, pixel_format)`.
 
     Args:
         path: str or Path of the file.

@@ -18,7 +18,7 @@ import av
 import numpy as np
 from av.stream import Disposition
 
-from vdet_ssl.data.clip_buffer import ClipBuffer
+from vdet_ssl.data.clip_buffer import ClipBuffer, read_orientation, turn
 from vdet_ssl.data.decode import TIME_TOLERANCE_S, VideoError, VideoInfo
 
 JUMP_S = 5.0  # wanted times further apart than this are reached by a seek rather than by reading on
@@ -57,27 +57,46 @@ class PyAVReader:
             if end is None:
                 stamps = [(p.pts, p.duration or 0) for p in self._rewound() if _is_shown(p)]
                 end = max((pts + duration for pts, duration in stamps), default=self._origin)
-            return float((end - self._origin) * self._time_base)
+            return float((end - self._origin) * self.time_base)
+
+    @property
+    def fps(self):
+        """Average frames a second, as the container has it; 0 where it does not say."""
+        return float(self._stream.average_rate or self._stream.guessed_rate or 0)
 
     @cached_property
     def info(self):
-        """The VideoInfo; decodes the first frame, which has size and rotation."""
+        """The VideoInfo.  `duration_s` and `fps` are there for less: size and rotation take the decoding of a frame."""
         with self._errors_named():
-            first = self._decode([np.array([self._origin])], "yuv")
-        return VideoInfo(
-            duration_s=self.duration_s,
-            fps=float(self._stream.average_rate or self._stream.guessed_rate or 0),
-            num_frames=self._stream.frames or None,
-            width=first.shape[1],
-            height=first.shape[0],
-            codec=self._codec.codec.canonical_name,
-            rotation=first.rotation,
-        )
+            frame = self._first_frame()
+            return self._describe(frame, self.duration_s, self.fps, self._stream.frames or None)
+
+    def measure(self):
+        """Decode all frames; return the VideoInfo with exact duration, frames and frame rate, or raise VideoError."""
+        count, end_s, formats = 0, Fraction(0), set()
+        for time_s, frame in self.frames():
+            end_s, count = time_s, count + 1
+            formats.add((frame.width, frame.height, frame.format.name))
+            if len(formats) > 1:
+                self._fail("frame size or pixel format changes within the video")
+        with self._errors_named():
+            if count == 0:
+                self._fail("not one frame can be decoded")
+            frame_s = end_s / (count - 1) if count > 1 else self._frame_ticks() * self.time_base
+            end_s += frame_s  # the last frame, too, lasts as long as they do on average
+            self._check_end(np.inf, self._origin + end_s / self.time_base, 2 * self._frame_ticks())
+            return self._describe(frame, float(end_s), float(1 / frame_s), count)
+
+    def frames(self):
+        """Yield all frames in the order of presentation: seconds from the first one (Fraction), and av.VideoFrame."""
+        with self._errors_named():
+            for stamp, frame in self._frames_in_order():
+                yield (stamp - self._origin) * self.time_base, frame
 
     def decode_clips(self, times_s, pixel_format):
         """See `vdet_ssl.data.decode.decode_clips`; can be called again for other clips of the video."""
         with self._errors_named():
-            ticks = [(times + TIME_TOLERANCE_S) / float(self._time_base) for times in times_s]
+            ticks = [(times + TIME_TOLERANCE_S) / float(self.time_base) for times in times_s]
             limits = [self._origin + np.floor(t.clip(0, 2**53)).astype(np.int64) for t in ticks]
             return self._decode(limits, pixel_format).clips()
 
@@ -87,7 +106,7 @@ class PyAVReader:
         Times in seconds from the first frame; raises VideoError.
         """
         with self._errors_named():
-            last, end = (self._origin + Fraction(seconds) / self._time_base for seconds in (last_s, end_s))
+            last, end = (self._origin + Fraction(seconds) / self.time_base for seconds in (last_s, end_s))
             self._check_end(last, end, self._frame_ticks())
 
     @contextmanager
@@ -102,6 +121,19 @@ class PyAVReader:
             self.close()
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise VideoError(self.path, reason) from error
+
+    def _describe(self, frame, duration_s, fps, num_frames):
+        orientation, rotation = read_orientation(frame)
+        height, width = turn(np.empty((frame.height, frame.width), np.uint8), orientation).shape
+        codec = self._codec.codec.canonical_name
+        return VideoInfo(duration_s, fps, num_frames, width, height, codec, rotation)
+
+    def _first_frame(self):
+        packets = self._head or self._rewound()
+        self._codec.flush_buffers()
+        self._codec.skip_frame = "DEFAULT"
+        frames = (frame for packet in chain(packets, [None]) for frame in self._codec.decode(packet))
+        return next(frames, None) or self._fail("not one frame can be decoded")
 
     def _fail(self, reason):
         raise VideoError(self.path, reason)
@@ -120,7 +152,7 @@ class PyAVReader:
         self._codec.options = options
         self._codec.thread_type = "NONE"  # a packet's skip_frame must not reach others
         self._codec.thread_count = 1
-        self._time_base = self._stream.time_base
+        self.time_base = self._stream.time_base
         self._demuxer = self._packets()
         self._head = self._read_head()
         self._origin = min((p.pts for p in self._head if _is_shown(p)), default=0)
@@ -151,9 +183,11 @@ class PyAVReader:
         return chain(head, self._demuxer)
 
     def _decode(self, limits, pixel_format):
+        if self._container is None:  # closed by an error
+            self._open()
         buffer = ClipBuffer(limits, pixel_format)
         if self._is_untimed() or not all(
-            self._decode_announced(span, buffer) for span in _split(buffer.limits, JUMP_S / self._time_base)
+            self._decode_announced(span, buffer) for span in _split(buffer.limits, JUMP_S / self.time_base)
         ):
             self._decode_in_order(buffer)
         return buffer
@@ -190,11 +224,11 @@ class PyAVReader:
 
     def _check_intact(self, frame):
         if frame.is_corrupt:
-            self._fail(f"damaged frame at {float((frame.pts - self._origin) * self._time_base):.3f} s")
+            self._fail(f"damaged frame at {float((frame.pts - self._origin) * self.time_base):.3f} s")
 
     def _read_span(self, first, last):
         """Read the packets from a key frame presented at or before `first` until all up to `last` are there."""
-        jump = round(JUMP_S / self._time_base)
+        jump = round(JUMP_S / self.time_base)
         if self._head and first - self._origin < jump:
             head, self._head = self._head, []
             return self._read_until(last, chain(head, self._demuxer))
@@ -262,7 +296,7 @@ class PyAVReader:
 
     def _frame_ticks(self):
         """Duration of a frame of a video whose frame rate is constant, in units of the time base."""
-        return 1 / (self._stream.guessed_rate or self._stream.average_rate or 25) / self._time_base
+        return 1 / (self._stream.guessed_rate or self._stream.average_rate or 25) / self.time_base
 
     def _check_end(self, last, end, slack):
         """Fail if the frames end at time stamp `end`, more than `slack` before what the container promises.
@@ -273,7 +307,7 @@ class PyAVReader:
         if last < end or promised is None or promised <= end + slack:
             return
         if is_own or not self._others_go_on(end + slack):
-            end_s, promised_s = (float((stamp - self._origin) * self._time_base) for stamp in (end, promised))
+            end_s, promised_s = (float((stamp - self._origin) * self.time_base) for stamp in (end, promised))
             self._fail(f"ends at {end_s:.2f} s, its container says {promised_s:.2f} s")
 
     def _promised_end(self):
@@ -289,10 +323,10 @@ class PyAVReader:
         clock = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", self._stream.metadata.get("DURATION", ""))
         if clock:
             hours, minutes, seconds = map(Fraction, clock.groups())
-            return int((hours * 3600 + minutes * 60 + seconds) / self._time_base), True
+            return int((hours * 3600 + minutes * 60 + seconds) / self.time_base), True
         if not self._container.duration or self._container.duration < 0:
             return None, False
-        ticks = int(Fraction(self._container.duration, av.time_base) / self._time_base)
+        ticks = int(Fraction(self._container.duration, av.time_base) / self.time_base)
         is_absolute = self._container.format.name == "matroska,webm"
         return ticks if is_absolute else self._origin + ticks, False
 
@@ -301,7 +335,7 @@ class PyAVReader:
         with av.open(self.path, metadata_errors="replace") as container:
             others = [s for s in container.streams if s.index != self._stream.index and s.type in ("audio", "video")]
             packets = container.demux(*others) if others else ()
-            return any(p.pts is not None and p.pts * p.time_base > end * self._time_base for p in packets)
+            return any(p.pts is not None and p.pts * p.time_base > end * self.time_base for p in packets)
 
 
 def _is_shown(packet):

@@ -47,6 +47,11 @@ class TorchCodecReader:
         return self._pyav.duration_s
 
     @property
+    def fps(self):
+        """Average frames a second, as the container has it; 0 where it does not say."""
+        return self._pyav.fps
+
+    @property
     def info(self):
         """The VideoInfo."""
         return self._pyav.info
