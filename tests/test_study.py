@@ -143,3 +143,35 @@ def test_wrong_input_is_refused(study, tmp_path, capsys):
     with pytest.raises(SystemExit):
         study.main(["run", str(ROOT / "configs/quick"), "--downstream", "configs/x.yaml"])
     assert "NAME=CONFIG" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_configs_from_end_to_end(study, make_video, tmp_path, capsys, monkeypatch):
+    """Pre-train with rho = 1 and rho = 2 on real videos; the second call finds both finished."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    for i in range(6):
+        make_video(tmp_path / f"{i}.mp4", num_frames=20, size=(40, 128))
+    (tmp_path / "videos.csv").write_text("".join(f"{i}.mp4,{i % 2}\n" for i in range(6)))
+    (tmp_path / "base.yaml").write_text(
+        f"DATASETS: {{TRAIN: ['{tmp_path}/videos.csv'], TEST: ['{tmp_path}/videos.csv']}}\n"
+        "INPUT: {NUM_FRAMES: 2, SAMPLING_RATE: 4, MIN_SIZE_TRAIN: [36, 40], MIN_SIZE_TEST: 36, CROP: {SIZE: [32, 32]}}\n"
+        "MODEL:\n  DEVICE: cpu\n  RESNETS: {DEPTH: 18, STEM_OUT_CHANNELS: 4, RES2_OUT_CHANNELS: 4}\n"
+        "  BYOL: {HIDDEN_DIM: 8, EMBED_DIM: 4}\n"
+        "SOLVER: {IMS_PER_BATCH: 2, MAX_EPOCHS: 1}\nTEST: {KNN: {ENABLED: true}}\nDATALOADER: {NUM_WORKERS: 0}\n"
+    )
+    rows = ""
+    for rho in (1, 2):
+        (tmp_path / f"rho{rho}.yaml").write_text(f"_BASE_: base.yaml\nINPUT: {{NUM_CLIPS: {rho}}}\n")
+        rows += f"  - {{rho: {rho}, config: rho{rho}.yaml}}\n"
+    (tmp_path / "index.yaml").write_text(f"title: Two runs\nmetrics: []\nrows:\n{rows}")
+    argv = ["run", str(tmp_path), "--output", str(tmp_path / "runs"), "SOLVER.BASE_LR", "0.01"]
+    assert study.main(argv) == 0
+    header, *table = cells(capsys.readouterr().out)
+    assert header == ["rho", "kNN"] and [row[0] for row in table] == ["1", "2"]
+    for rho, (_, accuracy) in zip((1, 2), table, strict=True):
+        folder = study.run_folder(tmp_path / f"rho{rho}.yaml", 0, tmp_path / "runs")
+        metrics = study.read_metrics(folder)
+        assert accuracy == f"{metrics['knn/top1_init']:.1f} -> {metrics['knn/top1']:.1f}"
+        assert metrics["iteration"] == 3 and (folder / "config.yaml").is_file()
+    assert study.main(argv) == 0
+    assert capsys.readouterr().out.count("finished: ") == 2

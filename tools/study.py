@@ -178,7 +178,8 @@ def format_study(study, args):
     body = [[*dict(key).values(), *(cells.get(c, "") for c in columns)] for key, cells in lines.items()]
     table = tabulate(body, headers=[*settings, *columns], tablefmt="pipe", disable_numparse=True)
     notes = [f"- {' '.join(f'{k} {v}' for k, v in r.settings.items() if v)}: {r.note}" for r in study.rows if r.note]
-    legend = "Cells: paper / here, in %.  kNN: random initialisation -> after pre-training."
+    legend = "Cells: paper / here, in %.  " if study.metrics else ""
+    legend += "kNN: top-1 accuracy in %, random initialisation -> after pre-training."
     return "\n".join([study.title, "", table, "", legend, *notes])
 
 
