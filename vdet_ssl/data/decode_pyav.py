@@ -26,6 +26,7 @@ MAX_FRAME_PIXELS = 2**25  # 8K; a damaged header can claim anything
 MAX_COMPRESSED_BYTES = 2**28  # packets held at once
 # No time stamps of presentation in these: what FFmpeg fills in is wrong for codecs that reorder frames.
 _UNTIMED = {("avi", "h264"), ("avi", "hevc"), ("h264", "h264"), ("hevc", "hevc")}
+_PACKED_B_FRAMES = rb"DivX\d+(b|Build)\d+p"  # of MPEG-4 in avi: what FFmpeg makes of them is one frame off
 
 
 class PyAVReader:
@@ -153,6 +154,8 @@ class PyAVReader:
         self._codec.thread_type = "NONE"  # a packet's skip_frame must not reach others
         self._codec.thread_count = 1
         self.time_base = self._stream.time_base
+        names = (self._container.format.name, self._codec.codec.canonical_name)
+        self._is_untimed = names in _UNTIMED or bool(re.search(_PACKED_B_FRAMES, self._codec.extradata or b""))
         self._demuxer = self._packets()
         self._head = self._read_head()
         self._origin = min((p.pts for p in self._head if _is_shown(p)), default=0)
@@ -186,7 +189,7 @@ class PyAVReader:
         if self._container is None:  # closed by an error
             self._open()
         buffer = ClipBuffer(limits, pixel_format)
-        if self._is_untimed() or not all(
+        if self._is_untimed or not all(
             self._decode_announced(span, buffer) for span in _split(buffer.limits, JUMP_S / self.time_base)
         ):
             self._decode_in_order(buffer)
@@ -274,8 +277,8 @@ class PyAVReader:
 
     def _frames_in_order(self):
         """Yield all frames with their time stamps."""
-        is_timed = not self._is_untimed()
-        stamps, count = [], 0
+        is_timed = not self._is_untimed
+        stamps, count, previous = [], 0, self._origin
         self._codec.skip_frame = "DEFAULT"
         for packet in chain(self._rewound(), [None]):
             if packet is not None:
@@ -284,15 +287,15 @@ class PyAVReader:
             for frame in self._codec.decode(packet):
                 self._check_intact(frame)
                 if is_timed:
+                    if frame.pts < previous:
+                        self._fail("time stamps go backwards")
+                    previous = frame.pts
                     yield frame.pts, frame
                 elif count < len(stamps) and None not in (stamps[0], stamps[count]):
                     yield self._origin + stamps[count] - stamps[0], frame  # one shown for each that is stored
                 else:
                     yield self._origin + round(count * self._frame_ticks()), frame
                 count += 1
-
-    def _is_untimed(self):
-        return (self._container.format.name, self._codec.codec.canonical_name) in _UNTIMED
 
     def _frame_ticks(self):
         """Duration of a frame of a video whose frame rate is constant, in units of the time base."""

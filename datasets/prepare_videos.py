@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+"""Check every video of a collection once, before training; write a manifest and, if wanted, encode them to decode faster.
+
+    datasets/prepare_videos.py videos train.parquet                       # a folder, or a list (.csv, .txt)
+    datasets/prepare_videos.py train.csv fast/train.parquet --transcode bframes --short-side 320
+
+DATASETS.TRAIN then takes the manifest; videos that cannot be decoded completely are in it with the reason, and are not
+trained on.  New files go beside the manifest, under the paths of the old ones.
+
+It can be stopped and started again at any time: what is done is noted in `<manifest>.parts`.  On several machines that
+share this folder, give each its part of the videos, --shard 0/4 to 3/4; the last one to end writes the manifest.
+"""
+
+import argparse
+import contextlib
+import functools
+import json
+import os
+import re
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from vdet_ssl.data.datasets.videos import load_videos
+from vdet_ssl.data.decode import VideoError, decode_clips
+from vdet_ssl.data.manifest import examine, write_manifest
+from vdet_ssl.data.transcode import PROFILES, transcode
+from vdet_ssl.data.workers import Lost, WorkerPool
+
+
+def prepare(record, options):
+    """Check one video and, if so wanted, transcode it; return its row of the manifest and what the table at the end shows.
+
+    Args:
+        record: of a VideoList, with "target": where the transcoded video goes, or None.
+        options: the command line.
+    """
+    source, target = record["file_name"], record["target"]
+    row = examine(source, timeout_s=options.timeout)
+    if row["error"] or target is None:
+        return row
+    before = {"source_bytes": row["file_bytes"], "source_decode_s": decode_s(source, row)}
+    try:
+        settings = {"profile": options.transcode, "short_side": options.short_side, "crf": options.crf}
+        transcode(source, target, **settings, timeout_s=options.timeout)
+    except VideoError as error:
+        return row | {"error": error.reason}
+    after = examine(target, timeout_s=options.timeout)
+    if not after["error"] and after["num_frames"] != row["num_frames"]:
+        after["error"] = f"transcoding gave {after['num_frames']} of {row['num_frames']} frames"
+    return after | before | ({} if after["error"] else {"decode_s": decode_s(target, after)})
+
+
+def decode_s(path, row):
+    """Return the CPU time, in seconds, that it takes to decode four clips of 8 x 8 spread over the video."""
+    starts_s = np.linspace(0, max(row["duration_s"] - 64 / row["fps"], 0), 4)
+    clips_s = [start_s + np.arange(0, 64, 8) / row["fps"] for start_s in starts_s]
+    begin = time.process_time()
+    decode_clips(path, clips_s, backend="pyav", timeout_s=0, pixel_format="yuv")
+    return time.process_time() - begin
+
+
+def list_videos(options):
+    """Return the records of all videos, each with "path" (in the manifest) and "target" (None: not transcoded)."""
+    records = [dict(record) for record in load_videos(str(options.videos))]
+    files = [os.path.abspath(record["file_name"]) for record in records]
+    if "shard" in records[0]:
+        sys.exit(f"{options.videos}: videos in tar files cannot be prepared; take the files that went into them")
+    folder, root = options.manifest.parent.absolute(), os.path.commonpath([os.path.dirname(file) for file in files])
+    for record, file in zip(records, files, strict=True):
+        target = folder / Path(os.path.relpath(file, root)).with_suffix(".mp4") if options.transcode else None
+        record |= {"target": target, "path": os.path.relpath(target or file, folder)}
+    for what in ("path", "target"):
+        value, count = Counter(str(record[what]) for record in records).most_common(1)[0]
+        if value != "None" and count > 1:
+            sys.exit(f"{options.videos}: {count} of the videos would be {value}")
+    overwritten = {str(record["target"]) for record in records} & set(files)
+    if overwritten:
+        sys.exit(f"{min(overwritten)} would be overwritten; write the manifest to another folder")
+    return records
+
+
+def read_parts(folder, settings):
+    """Return what is done with these settings: path -> row; of several rows the last one that was written counts."""
+    rows = []
+    for part in folder.glob("*.jsonl"):
+        for line in part.read_text().splitlines():
+            with contextlib.suppress(json.JSONDecodeError):  # empty, or half a line: stopped while writing
+                rows.append(json.loads(line))
+    rows = sorted((row for row in rows if row["settings"] == settings), key=lambda row: row["time"])
+    return {row["path"]: row for row in rows}
+
+
+def settings_of(options):
+    """Return what has to be the same for the work of an earlier start to count."""
+    return {name: getattr(options, name) for name in ("transcode", "short_side", "crf")} if options.transcode else {}
+
+
+def work(records, options, part):
+    """Prepare videos in several processes and note each in the file `part`."""
+    pool = WorkerPool(
+        functools.partial(prepare, options=options),
+        num_workers=options.jobs,
+        num_ahead=2 * options.jobs,
+        timeout_s=4 * options.timeout,  # three passes over a video, and a decoder that does not look at its limit
+        memory_bytes=int(options.memory_gb * 2**30),
+    )
+    bar = tqdm(total=len(records), unit="video", mininterval=1.0, smoothing=0.02)
+    broken = 0
+    with contextlib.closing(pool), part.open("a") as file, bar:
+        for record, row in pool.imap(records):
+            if isinstance(row, Lost):
+                row = {"error": row.reason}
+            names = [name for name in ("path", "video_id", "label") if name in record]
+            row = {**{name: record[name] for name in names}, **row}
+            row |= {"settings": settings_of(options), "time": time.time()}
+            file.write("\n" + json.dumps(row))  # a line that a stop left unfinished stays alone
+            file.flush()
+            broken += bool(row["error"])
+            bar.set_postfix(broken=broken, refresh=False)
+            bar.update()
+
+
+def summarize(rows):
+    """Return the final table: broken videos by reason, durations as in Table 1, size and time before and after."""
+    good = [row for row in rows if not row["error"]]
+    reasons = Counter(re.sub(r"\d+(\.\d+)?", "#", row["error"]) for row in rows if row["error"])
+    lines = [f"videos  {len(rows)}", f"  ok      {len(good)}", f"  broken  {len(rows) - len(good)}"]
+    lines += [f"    {count:6}  {reason}" for reason, count in reasons.most_common()]
+    if not good:
+        return "\n".join(lines)
+    durations_s = np.array([row["duration_s"] for row in good])
+    names = {"t_mean": np.mean, "t_std": np.std, "t_min": np.min, "t_median": np.median, "t_max": np.max}
+    values = [f"{name} {function(durations_s):.1f} s" for name, function in names.items()]
+    lines.append(f"duration  {'  '.join(values)}  total {durations_s.sum() / 3600:.1f} h")
+    size = sum(row["file_bytes"] for row in good)
+    lines.append(f"size  {size / 1e9:.3f} GB")
+    both = [row for row in good if "decode_s" in row]
+    if both:
+        lines[-1] += f", x {size / sum(row['source_bytes'] for row in both):.2f} of before"
+        new, old = (1e3 * np.mean([row[name] for row in both]) for name in ("decode_s", "source_decode_s"))
+        lines.append(f"decoding four clips of 8 x 8  {new:.0f} ms, x {new / old:.2f} of before ({old:.0f} ms)")
+    return "\n".join(lines)
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "videos", type=Path, help="folder, or list: .csv or .txt with a path and perhaps a label a line"
+    )
+    parser.add_argument("manifest", type=Path, help=".parquet file to write")
+    parser.add_argument("--transcode", choices=PROFILES, help="see vdet_ssl/data/transcode.py")
+    parser.add_argument("--short-side", type=int, default=0, help="pixels that the shorter side is reduced to; 0: none")
+    parser.add_argument("--crf", type=int, default=20, help="x264's rate factor: lower is better and larger")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
+    parser.add_argument("--shard", default="0/1", help="i/n: the i-th of n parts, from 0")
+    parser.add_argument("--timeout", type=float, default=600.0, help="seconds for decoding, or encoding, one video")
+    parser.add_argument("--memory-gb", type=float, default=4.0, help="that a process may take")
+    parser.add_argument("--retry-broken", action="store_true", help="try those that were broken before again")
+    options = parser.parse_args()
+    if options.manifest.suffix != ".parquet":
+        parser.error(f"{options.manifest} has to end in .parquet")
+    shard = re.fullmatch(r"(\d+)/(\d+)", options.shard)
+    if not shard or int(shard[1]) >= int(shard[2]):
+        parser.error(f'--shard is "{options.shard}"; it has to be i/n with i from 0 to n - 1')
+    return options, int(shard[1]), int(shard[2])
+
+
+def main():
+    options, index, count = parse_args()
+    parts = Path(f"{options.manifest}.parts")
+    parts.mkdir(parents=True, exist_ok=True)
+    records = list_videos(options)
+    done = read_parts(parts, settings_of(options))
+    is_final = {path for path, row in done.items() if not (options.retry_broken and row["error"])}
+    todo = [record for record in records[index::count] if record["path"] not in is_final]
+    if todo:
+        work(todo, options, parts / f"{index}_of_{count}.jsonl")
+    rows = read_parts(parts, settings_of(options))
+    missing = sum(record["path"] not in rows for record in records)
+    if missing:
+        print(f"{len(records) - missing} of {len(records)} videos are done; the manifest waits for the other shards")
+        return
+    rows = [rows[record["path"]] for record in records]
+    write_manifest(rows, options.manifest)
+    print(f"{summarize(rows)}\nmanifest  {options.manifest}")
+
+
+if __name__ == "__main__":
+    main()
