@@ -18,7 +18,7 @@ import av
 import cv2
 import numpy as np
 from synthetic.annotations import annotate, write_label_map, write_split, write_summary, write_video_list
-from synthetic.world import dominant_actions, plan_labelled, plan_unlabelled
+from synthetic.world import SETTINGS, dominant_actions, plan_labelled, plan_unlabelled
 from tqdm import tqdm
 
 SPLITS = ("train", "val", "pretrain", "knn_val")
@@ -46,6 +46,9 @@ def parse_args(argv):
     parser.add_argument("--seconds", type=float, default=8.0, help="length of a video")
     parser.add_argument("--size", type=picture_size, default=(160, 120), metavar="WxH", help="even numbers of pixels")
     parser.add_argument("--fps", type=int, default=15, help="frames a second")
+    parser.add_argument(
+        "--setting", choices=SETTINGS, default="places", help="full places with a moving camera, or an empty studio"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
     return parser.parse_args(argv)
@@ -63,12 +66,13 @@ def make_video(job):
     split, index, args = job
     cv2.setNumThreads(1)
     video_id, rng = f"{split}_{index:05d}", np.random.default_rng([args.seed, SPLITS.index(split), index])
+    setting = SETTINGS[args.setting]
     form = {"seconds": args.seconds, "frame_rate": args.fps, "size": args.size}
     if split in ("train", "val"):
-        plan = plan_labelled(rng, **form)
+        plan = plan_labelled(rng, setting, **form)
         rows = annotate(video_id, plan.shots[0], args.fps, rng)
     else:
-        plan, rows = plan_unlabelled(rng, dominant_actions(index + 1)[index], **form), None
+        plan, rows = plan_unlabelled(rng, setting, dominant_actions(index + 1)[index], **form), None
     write_video(Path(args.output) / "videos" / f"{video_id}.mp4", plan.frames(), args.fps, args.size)
     return video_id, plan.action, rows
 

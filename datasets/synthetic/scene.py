@@ -11,11 +11,12 @@ MARGIN = 0.3
 _SHIFT = 4
 
 
-def paint_scene(rng, aspect, pixels):
+def paint_scene(rng, setting, aspect, pixels):
     """Paint a random place.
 
     Args:
         rng: numpy Generator.
+        setting: "studio" (an empty room) or "places" (rooms, parks, streets and shores full of things).
         aspect: width / height of the picture.
         pixels: pixels for a picture's height.
     Returns:
@@ -24,7 +25,7 @@ def paint_scene(rng, aspect, pixels):
     """
     canvas = _Canvas(rng, aspect, pixels)
     horizon = rng.uniform(0.34, 0.44)
-    paint = (_room, _room, _park, _street, _shore)[rng.integers(5)]
+    paint = _studio if setting == "studio" else (_room, _room, _park, _street, _shore)[rng.integers(5)]
     paint(canvas, horizon)
     canvas.grain(3.0)
     return canvas.image, horizon
@@ -84,6 +85,13 @@ def _rgb(color):
 def _color(rng, saturation, value):
     hsv = np.uint8([[[rng.integers(180), rng.uniform(*saturation), rng.uniform(*value)]]])
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0].astype(np.float64)
+
+
+def _studio(c, horizon):
+    wall = _color(c.rng, (5, 60), (150, 245))
+    base = horizon + c.rng.uniform(0.26, 0.32)
+    c.gradient(c.top, base, wall, wall * 0.93)
+    c.gradient(base, c.bottom, wall * 0.8, wall * 0.7)
 
 
 def _room(c, horizon):

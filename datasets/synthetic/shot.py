@@ -53,6 +53,11 @@ class Camera:
         return (self.amplitudes * np.sin(angle)).sum(-1)
 
 
+def still_camera(rng):
+    """Draw a `Camera` that does not move."""
+    return Camera(zoom=rng.uniform(0.95, 1.05), amplitudes=np.zeros((4, 2)), rates=np.zeros((4, 2)), phases=np.zeros((4, 2)))
+
+
 def draw_camera(rng):
     """Draw a `Camera`: a slow drift and, on top, some shake of the hand."""
     steady = rng.random() < 0.3
@@ -83,6 +88,11 @@ class Light:
         return (gain * np.where(times_s > self.switch_s, self.switched, 1.0))[:, None] * self.tint
 
 
+def steady_light(rng):
+    """Draw a `Light` that does not change."""
+    return Light(tint=np.full(3, rng.uniform(0.85, 1.1)), swell=0.0, rate=0.0, flicker=0.0, switch_s=np.inf, switched=1.0)
+
+
 def draw_light(rng):
     """Draw a `Light` from a numpy Generator."""
     return Light(
@@ -101,15 +111,16 @@ class Shot:
     Args:
         actors: list[Actor].
         camera, light: Camera and Light.
+        setting: kind of place, see `scene.paint_scene`.
         seed: of the place and the noise.
         num_frames: frames.
         frame_rate: frames a second.
         size: (width, height) of the picture in pixels.
     """
 
-    def __init__(self, actors, camera, light, *, seed, num_frames, frame_rate, size):
+    def __init__(self, actors, camera, light, *, setting, seed, num_frames, frame_rate, size):
         self.actors, self.camera, self.light = actors, camera, light
-        self.seed, self.size = seed, size
+        self.setting, self.seed, self.size = setting, seed, size
         self.times_s = np.arange(num_frames) / frame_rate
         self.pixels = size[1] * _OVERSAMPLING
 
@@ -155,7 +166,8 @@ class Shot:
 
     @cached_property
     def _scene(self):
-        return paint_scene(np.random.default_rng([self.seed, 0]), self.size[0] / self.size[1], self.pixels)
+        rng = np.random.default_rng([self.seed, 0])
+        return paint_scene(rng, self.setting, self.size[0] / self.size[1], self.pixels)
 
     @property
     def _background(self):

@@ -4,13 +4,14 @@ Unlabelled videos are like those of the web: several shots, cut together, of peo
 camera, light and often the people change from shot to shot; what they do persists.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from .actions import ACTIONS, BLEND_S, BODY_ACTIONS, GESTURES_OF, Segment, draw_manner, segment_at
 from .figure import draw_look
-from .shot import Actor, Shot, draw_camera, draw_light
+from .shot import Actor, Shot, draw_camera, draw_light, steady_light, still_camera
 
 _SITTING_ACTIONS = ("sit", "sit down", "stand up")
 
@@ -28,18 +29,44 @@ class VideoPlan:
             yield from shot.frames()
 
 
-def plan_labelled(rng, *, seconds, frame_rate, size):
+@dataclass(frozen=True)
+class Setting:
+    """How hard a world is to see.
+
+    Attributes:
+        place: see `scene.paint_scene`.
+        crowd: probabilities of one, two and three people in a labelled video.
+        pairs: probability that an unlabelled video shows two.
+        scale: smallest and largest size of people, in picture heights a metre.
+        draw_camera, draw_light: how each shot is taken.
+    """
+
+    place: str
+    crowd: tuple
+    pairs: float
+    scale: tuple
+    draw_camera: Callable
+    draw_light: Callable
+
+
+SETTINGS = {
+    "studio": Setting("studio", (0.5, 0.5, 0.0), 0.0, (0.42, 0.5), still_camera, steady_light),
+    "places": Setting("places", (0.35, 0.45, 0.2), 0.25, (0.34, 0.43), draw_camera, draw_light),
+}
+
+
+def plan_labelled(rng, setting, *, seconds, frame_rate, size):
     """A labelled video: one shot of one to three people, each with a script of changing actions."""
-    count = rng.choice([1, 2, 3], p=[0.35, 0.45, 0.2])
+    count = rng.choice([1, 2, 3], p=setting.crowd)
     kinds = ["sitter" if rng.random() < 0.5 else "mover" for _ in range(count)]
     scripts = [_script(rng, kind, seconds) for kind in kinds]
-    shot = _shot(rng, scripts, [_person(rng) for _ in scripts], round(seconds * frame_rate), frame_rate, size)
+    shot = _shot(rng, setting, scripts, [_person(rng) for _ in scripts], round(seconds * frame_rate), frame_rate, size)
     return VideoPlan([shot])
 
 
-def plan_unlabelled(rng, action, *, seconds, frame_rate, size):
+def plan_unlabelled(rng, setting, action, *, seconds, frame_rate, size):
     """An unlabelled video: shots of people who all do `action`, from the first frame to the last."""
-    count = rng.choice([1, 2], p=[0.75, 0.25])
+    count = 1 + (rng.random() < setting.pairs)
     people, shots, left = [_person(rng) for _ in range(count)], [], round(seconds * frame_rate)
     gesture = None if action in BODY_ACTIONS else action
     while left > 0:
@@ -48,7 +75,7 @@ def plan_unlabelled(rng, action, *, seconds, frame_rate, size):
         num_frames = left if left - num_frames < frame_rate else num_frames
         body = action if gesture is None else rng.choice([b for b, free in GESTURES_OF.items() if gesture in free])
         scripts = [_persistent_script(rng, str(body), gesture, num_frames / frame_rate) for _ in people]
-        shots.append(_shot(rng, scripts, people, num_frames, frame_rate, size))
+        shots.append(_shot(rng, setting, scripts, people, num_frames, frame_rate, size))
         people = [_person(rng) if rng.random() < 0.6 else person for person in people]
         left -= num_frames
     return VideoPlan(shots, action)
@@ -58,7 +85,7 @@ def _person(rng):
     return draw_look(rng), draw_manner(rng)
 
 
-def _shot(rng, scripts, people, num_frames, frame_rate, size):
+def _shot(rng, setting, scripts, people, num_frames, frame_rate, size):
     places = (rng.permutation(len(scripts)) + rng.uniform(0.25, 0.75, len(scripts))) / len(scripts)
     actors = []
     for script, (look, manner), place in zip(scripts, people, places, strict=True):
@@ -71,13 +98,14 @@ def _shot(rng, scripts, people, num_frames, frame_rate, size):
                 script=script,
                 place=place,
                 heading=rng.uniform(0.4, 1.2) * rng.choice([-1, 1]) if sits or moves else rng.uniform(-0.8, 0.8),
-                scale=rng.uniform(0.34, 0.43),
+                scale=rng.uniform(*setting.scale),
                 # Others have a stool beside them too: its sight alone says nothing of what its owner does.
                 stool=rng.uniform(50, 210, 3) if sits or (not moves and rng.random() < 0.5) else None,
             )
         )
-    camera, light, seed = draw_camera(rng), draw_light(rng), int(rng.integers(2**31))
-    return Shot(actors, camera, light, seed=seed, num_frames=num_frames, frame_rate=frame_rate, size=size)
+    camera, light, seed = setting.draw_camera(rng), setting.draw_light(rng), int(rng.integers(2**31))
+    form = {"num_frames": num_frames, "frame_rate": frame_rate, "size": size}
+    return Shot(actors, camera, light, setting=setting.place, seed=seed, **form)
 
 
 def _persistent_script(rng, body, gesture, seconds):

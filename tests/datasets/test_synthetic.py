@@ -18,7 +18,7 @@ from synthetic.actions import ACTIONS, BODY_ACTIONS, GESTURES, Segment, draw_man
 from synthetic.annotations import noisy_proposals
 from synthetic.figure import draw_look
 from synthetic.shot import Actor, Shot, draw_camera, draw_light
-from synthetic.world import key_frame_labels, plan_labelled, plan_unlabelled
+from synthetic.world import SETTINGS, key_frame_labels, plan_labelled, plan_unlabelled
 
 from vdet_ssl.data.ava_csv import NO_ACTION, key_frame_id, read_boxes, read_excluded, read_label_map
 
@@ -54,7 +54,8 @@ def one_person_shot(body="stand", gesture=None, seconds=2.0, seed=0):
         stool=None,
     )
     camera, light = draw_camera(rng), draw_light(rng)
-    return Shot([actor], camera, light, seed=seed, num_frames=round(seconds * 10), frame_rate=10, size=(96, 72))
+    form = {"num_frames": round(seconds * 10), "frame_rate": 10, "size": (96, 72)}
+    return Shot([actor], camera, light, setting="places", seed=seed, **form)
 
 
 def test_same_seed_gives_the_same_files_and_another_seed_others(world, tmp_path):
@@ -163,7 +164,7 @@ def test_poses_are_unit_vectors_that_move_smoothly_from_act_to_act():
 
 def test_unlabelled_video_shows_one_action_in_all_its_shots():
     for i, action in enumerate(ACTIONS):
-        plan = plan_unlabelled(np.random.default_rng(i), action, **FORM)
+        plan = plan_unlabelled(np.random.default_rng(i), SETTINGS["places"], action, **FORM)
         assert sum(len(shot) for shot in plan.shots) == 40
         for shot in plan.shots:
             for actor in shot.actors:
@@ -173,7 +174,7 @@ def test_unlabelled_video_shows_one_action_in_all_its_shots():
 def test_key_frames_in_transition_are_not_clear():
     rng, unclear = np.random.default_rng(0), 0
     for _ in range(20):
-        shot = plan_labelled(rng, **FORM).shots[0]
+        shot = plan_labelled(rng, SETTINGS["places"], **FORM).shots[0]
         borders = [s.start_s for actor in shot.actors for s in actor.script[1:]]
         for frame in range(len(shot)):
             near = min((abs(shot.times_s[frame] - b) for b in borders), default=9)
