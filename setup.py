@@ -27,5 +27,5 @@ setup(
         "pyarrow",  # pandas reads and writes video manifests (parquet) with it
         "av>=12",
     ],
-    extras_require={"test": ["pytest", "ruff"]},
+    extras_require={"test": ["pytest", "ruff>=0.17,<0.18", "scipy"]},
 )

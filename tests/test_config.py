@@ -31,7 +31,10 @@ def test_written_config_reads_back_the_same(tmp_path):
         ("INPUT:\n  NUM_CLIP: 2\n", r"a\.yaml:2: there is no key INPUT\.NUM_CLIP; .* INPUT\.NUM_CLIPS$"),
         ("NUM_CLIPS: 2\n", r"a\.yaml:1: there is no key NUM_CLIPS; .* INPUT\.NUM_CLIPS$"),
         ("INPUT:\n  NUM_CLIPS:\n    X: 2\n", r"a\.yaml:3: there is no key INPUT\.NUM_CLIPS\.X"),
-        ("INPUT:\n  NUM_CLIPS: 2\n  FORMAT: RGB\n  NUM_CLIPS: 3\n", r"a\.yaml:4: INPUT\.NUM_CLIPS is set twice.*line 2"),
+        (
+            "INPUT:\n  NUM_CLIPS: 2\n  FORMAT: RGB\n  NUM_CLIPS: 3\n",
+            r"a\.yaml:4: INPUT\.NUM_CLIPS is set twice.*line 2",
+        ),
         ("INPUT:\n  NUM_CLIPS: 2\nINPUT:\n  FORMAT: RGB\n", r"a\.yaml:3: INPUT is set twice"),
         ("INPUT:\n  NUM_CLIPS: two\n", r"a\.yaml:2: INPUT\.NUM_CLIPS takes a int, as in 2, not 'two'"),
         ("INPUT: 3\n", r"a\.yaml:1: INPUT takes a group of keys, not 3"),

@@ -20,7 +20,9 @@ from vdet_ssl.evaluation.ava_evaluation import evaluate_files
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ground-truth", required=True, help="csv or csv.gz: video_id,timestamp,box,action_id,person_id")
+    parser.add_argument(
+        "--ground-truth", required=True, help="csv or csv.gz: video_id,timestamp,box,action_id,person_id"
+    )
     parser.add_argument("--detections", required=True, help="csv or csv.gz: video_id,timestamp,box,action_id,score")
     parser.add_argument("--label-map", required=True, help="pbtxt of the classes; others are left out")
     parser.add_argument("--capacity", type=int, metavar="N", help="detections kept of a key frame; not given or 0: all")

@@ -55,7 +55,9 @@ class Camera:
 
 def still_camera(rng):
     """Draw a `Camera` that does not move."""
-    return Camera(zoom=rng.uniform(0.95, 1.05), amplitudes=np.zeros((4, 2)), rates=np.zeros((4, 2)), phases=np.zeros((4, 2)))
+    return Camera(
+        zoom=rng.uniform(0.95, 1.05), amplitudes=np.zeros((4, 2)), rates=np.zeros((4, 2)), phases=np.zeros((4, 2))
+    )
 
 
 def draw_camera(rng):
@@ -90,7 +92,9 @@ class Light:
 
 def steady_light(rng):
     """Draw a `Light` that does not change."""
-    return Light(tint=np.full(3, rng.uniform(0.85, 1.1)), swell=0.0, rate=0.0, flicker=0.0, switch_s=np.inf, switched=1.0)
+    return Light(
+        tint=np.full(3, rng.uniform(0.85, 1.1)), swell=0.0, rate=0.0, flicker=0.0, switch_s=np.inf, switched=1.0
+    )
 
 
 def draw_light(rng):

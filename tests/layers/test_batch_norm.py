@@ -30,9 +30,7 @@ def naive_batch_norm(norm, groups):
         means.append(values.mean(1))
         variances.append(((values - means[-1][:, None]) ** 2).sum(1))
         std = (variances[-1] / values.shape[1] + norm.eps).sqrt()
-        outputs.append(
-            (x - means[-1].view(shape)) / std.view(shape) * norm.weight.view(shape) + norm.bias.view(shape)
-        )
+        outputs.append((x - means[-1].view(shape)) / std.view(shape) * norm.weight.view(shape) + norm.bias.view(shape))
         variances[-1] = variances[-1] / (values.shape[1] - 1)
     mean, var = (torch.stack(stats).mean(0).detach() for stats in (means, variances))
     return torch.cat(outputs), 0.7 * norm.running_mean + 0.3 * mean, 0.7 * norm.running_var + 0.3 * var

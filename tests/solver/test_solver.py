@@ -25,9 +25,7 @@ def naive_lars(w, grads, *, lr, momentum, weight_decay, trust, adapt):
 def test_lars_follows_its_definition(adapt, start):
     grads = [[0.1, 0.2, -0.3], [1.0, 0.0, 0.5], [-0.2, 0.4, 0.1]]
     w = nn.Parameter(torch.tensor(start, dtype=torch.float64))
-    optimizer = LARS(
-        [{"params": [w], "adapt": adapt}], 0.5, momentum=0.9, weight_decay=0.01, trust_coefficient=0.001
-    )
+    optimizer = LARS([{"params": [w], "adapt": adapt}], 0.5, momentum=0.9, weight_decay=0.01, trust_coefficient=0.001)
     for grad in grads:
         w.grad = torch.tensor(grad, dtype=torch.float64)
         optimizer.step()

@@ -40,7 +40,9 @@ def run(args):
             load_videos(str(folder / name))
             open_s = time.perf_counter() - start
             added = memory_of_workers(folder / name, args) - base
-            print(f"{name}, {args.rows} rows: opened in {open_s:.2f} s, {args.workers} workers take {added:.0f} MB more")
+            print(
+                f"{name}, {args.rows} rows: opened in {open_s:.2f} s, {args.workers} workers take {added:.0f} MB more"
+            )
             figures[name] = {"open_s": open_s, "added_mb": added}
     return figures
 

@@ -30,7 +30,9 @@ def run(args):
             figures[num_clips] = pool.apply(measure, (args, num_clips))
     first = figures[args.num_clips[0]]["step_mib"]
     rows = [[rho, f["clips_mib"], f["step_mib"], f["step_mib"] / first - 1] for rho, f in figures.items()]
-    print(tabulate(rows, ["rho", "clips, MiB", "peak without them, MiB", "growth"], floatfmt=("", ".1f", ".1f", "+.1%")))
+    print(
+        tabulate(rows, ["rho", "clips, MiB", "peak without them, MiB", "growth"], floatfmt=("", ".1f", ".1f", "+.1%"))
+    )
     return figures
 
 

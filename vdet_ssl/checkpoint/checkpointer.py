@@ -79,7 +79,11 @@ class VideoCheckpointer(DetectionCheckpointer):
         if counted and covered < least:
             raise CheckpointError(
                 f"{self._path} covers {covered:.1%} of the {part}, less than {least:.1%}; see the table above. "
-                + ("Evaluation needs all of it." if self.whole_model else "MODEL.WEIGHTS_MIN_COVERAGE 0 takes it anyway.")
+                + (
+                    "Evaluation needs all of it."
+                    if self.whole_model
+                    else "MODEL.WEIGHTS_MIN_COVERAGE 0 takes it anyway."
+                )
             )
 
 

@@ -7,7 +7,7 @@ each key frame.  Key frames where that can matter are few: for those alone the h
 
 import heapq
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from vdet_ssl.data.ava_csv import BoxTable, key_frame_id, read_boxes, read_exclu
 
 IOU_THRESHOLD = 0.5
 OFFICIAL_CAPACITY = 50
+BLOCK_ROWS = 2**16  # detections looked at together
 logger = logging.getLogger(__name__)
 
 
@@ -75,30 +76,22 @@ def evaluate(ground_truth, detections, class_names, capacity=None, excluded=froz
         ValueError: when the two cannot be about the same data, where the figure would be a meaningless zero.
     """
     capacity = capacity or None
-    key_frames = {key_frame_id(*frame) for frame in ground_truth.key_frames} - excluded
-    truth = _select(ground_truth, class_names, key_frames)
-    found = _select(detections, class_names, key_frames)
-    _check_same_data(truth, found)
-    num_groups = _number_groups(truth, found, len(class_names))
-    has_truth = np.zeros(num_groups, bool)
-    has_truth[truth.group] = True
-    matchable = has_truth[found.group]
+    named = {key_frame_id(*frame) for frame in ground_truth.key_frames} - excluded
+    grouped = _grouped_by_key_frame(detections, class_names)
+    numbered = _numbered_alike(ground_truth, grouped.key_frames)
+    counts = np.array([key_frame_id(*frame) in named for frame in numbered.key_frames], bool)
+    truth = _Truth(_select(numbered, class_names, counts), len(counts) * len(class_names))
+    judged = [_judge(_select(block, class_names, counts), truth, capacity) for block in _blocks(grouped)]
+    _check_same_data(ground_truth, len(truth.group), detections, sum(len(score) for _, score, _ in judged))
 
-    truth_order = _official_order(truth, _ambiguous_keys(truth, np.arange(len(truth.rows))))
-    found_order = _official_order(found, _ambiguous_keys(found, np.flatnonzero(matchable)), capacity)
-    valid = _has_area(detections.boxes)
-    if not valid.all():
-        found_order = found_order[valid[found.rows[found_order]]]
-    right = np.zeros(len(found_order), bool)
-    places = np.flatnonzero(matchable[found_order])
-    right[places] = _match(found, found_order[places], truth, truth_order)
-
-    bounds = np.searchsorted(found.class_index[found_order], np.arange(len(class_names) + 1))
-    num_truth = np.bincount(truth.class_index, minlength=len(class_names))
-    score, ap = found.score[found_order], {}
+    num_truth = np.bincount(truth.group % len(class_names), minlength=len(class_names))
+    bounds = [np.searchsorted(class_index, np.arange(len(class_names) + 1)) for class_index, _, _ in judged]
+    ap = {}
     for i, name in enumerate(class_names.values()):
-        own = slice(bounds[i], bounds[i + 1])
-        ap[name] = average_precision(score[own], right[own], num_truth[i]) if num_truth[i] else None
+        own = [slice(b[i], b[i + 1]) for b in bounds]
+        score = np.concatenate([np.zeros(0), *(x[1][rows] for x, rows in zip(judged, own, strict=True))])
+        right = np.concatenate([np.zeros(0, bool), *(x[2][rows] for x, rows in zip(judged, own, strict=True))])
+        ap[name] = average_precision(score, right, num_truth[i]) if num_truth[i] else None
     return AVAResult(ap, float(np.mean([x for x in ap.values() if x is not None])), capacity)
 
 
@@ -118,58 +111,101 @@ def average_precision(score, right, num_truth):
 
 @dataclass
 class _Rows:
-    """The rows of a table that are evaluated: their indices, key, class (0-based), score; `group`: class and key."""
+    """The rows of a table that are evaluated: their index, key, class (from 0) and score; `group`: key and class."""
 
     table: BoxTable
-    rows: np.ndarray
+    index: np.ndarray
     key: np.ndarray
     class_index: np.ndarray
     score: np.ndarray
-    group: np.ndarray = None
+    group: np.ndarray
 
     def boxes(self, i):
-        return self.table.boxes[self.rows[i]]
+        return self.table.boxes[self.index[i]]
 
 
-def _select(table, class_names, key_frames):
-    """Return the rows of listed classes in these key frames; keys are numbered in the order of their first row."""
+class _Truth:
+    """Ground-truth boxes by group, in the official order within it, and whether a group has any."""
+
+    def __init__(self, rows, num_groups):
+        order = _official_order(rows, _ambiguous_keys(rows, np.arange(len(rows.index))))
+        order = order[np.argsort(rows.group[order], kind="stable")]
+        self.group, self.boxes = rows.group[order], rows.boxes(order)
+        self.has_group = np.zeros(num_groups, bool)
+        self.has_group[self.group] = True
+
+
+def _grouped_by_key_frame(table, class_names):
+    """Return the table with the rows of a key frame together, key frames in the order of their first listed action."""
+    if (table.key[1:] >= table.key[:-1]).all():
+        return table
+    listed = np.flatnonzero(np.isin(table.action_id, list(class_names)))
+    key, used = pd.factorize(table.key[listed])
+    order = np.argsort(key, kind="stable")
+    table = table.take(listed[order])
+    return replace(table, key=key[order], key_frames=[table.key_frames[i] for i in used])
+
+
+def _numbered_alike(table, key_frames):
+    """Return the table with keys that are indices into `key_frames`, to which those that are missing are added."""
+    key_frames = list(key_frames)
+    number = {key_frame_id(*frame): i for i, frame in enumerate(key_frames)}
+    new_key = np.zeros(len(table.key_frames), np.int64)
+    for i, frame in enumerate(table.key_frames):
+        new_key[i] = number.setdefault(key_frame_id(*frame), len(key_frames))
+        if new_key[i] == len(key_frames):
+            key_frames.append(frame)
+    return replace(table, key=new_key[table.key], key_frames=key_frames)
+
+
+def _blocks(table):
+    """Split a table between key frames into blocks that stay in the processor's cache."""
+    cuts = np.unique(np.searchsorted(table.key, table.key[::BLOCK_ROWS]))
+    for start, stop in zip(cuts, np.append(cuts, len(table))[1:], strict=True):
+        yield table.take(slice(start, stop))
+
+
+def _select(table, class_names, counts):
+    """Return the rows of listed classes in the key frames that count."""
     class_index = pd.Index(list(class_names)).get_indexer(table.action_id)
-    counts = np.array([key_frame_id(*frame) in key_frames for frame in table.key_frames], bool)
-    rows = np.flatnonzero((class_index >= 0) & counts[table.key])
-    return _Rows(table, rows, table.key[rows], class_index[rows], table.score[rows])
+    index = np.flatnonzero((class_index >= 0) & counts[table.key])
+    key, class_index = table.key[index], class_index[index]
+    return _Rows(table, index, key, class_index, table.score[index], key * len(class_names) + class_index)
 
 
-def _check_same_data(truth, found):
+def _judge(found, truth, capacity):
+    """Return class, score and whether it is right, each (N,), of the detections that count, by class, key and score."""
+    matchable = truth.has_group[found.group]
+    order = _official_order(found, _ambiguous_keys(found, np.flatnonzero(matchable)), capacity)
+    order = order[_has_area(found.table.boxes)[found.index[order]]]
+    candidates = order[matchable[order]]
+    candidates = candidates[np.argsort(found.group[candidates], kind="stable")]
+    right = np.zeros(len(found.index), bool)
+    right[candidates] = _match(found.group[candidates], found.boxes(candidates), truth.group, truth.boxes)
+    order = order[np.argsort(found.class_index[order].astype(np.uint16), kind="stable")]
+    return found.class_index[order], found.score[order], right[order]
+
+
+def _check_same_data(ground_truth, num_truth, detections, num_found):
     """Raise ValueError, with the reason, where mAP would be zero for lack of a common key frame, class or unit."""
-    if not len(truth.rows):
-        raise ValueError(f"Nothing in the ground truth is to be evaluated; it has {_examples(truth.table)}.")
-    if not len(found.table):
+    if not num_truth:
+        raise ValueError(f"Nothing in the ground truth is to be evaluated; it has {_examples(ground_truth)}.")
+    if not len(detections):
         logger.warning("There are no detections at all: mAP is 0.")
-    elif not len(found.rows):
+    elif np.median(detections.boxes[:: 1 + len(detections) // 1000].max(axis=1)) > 2:
+        box = ", ".join(f"{x:g}" for x in detections.boxes[0])
+        raise ValueError(f"The detections' boxes are in pixels (the first is {box}); divide them by the frame's size.")
+    elif not num_found:
         raise ValueError(
             "No detection has a listed action in a key frame of the ground truth: is it another data set, or are "
-            f"timestamps or action ids others? Detections have {_examples(found.table)}; the ground truth has "
-            f"{_examples(truth.table)}."
+            f"timestamps or action ids others? Detections have {_examples(detections)}; the ground truth has "
+            f"{_examples(ground_truth)}."
         )
-    elif np.median(found.table.boxes.max(axis=1)) > 2:
-        box = ", ".join(f"{x:g}" for x in found.boxes(0))
-        raise ValueError(f"The detections' boxes are in pixels (the first is {box}); divide them by the frame's size.")
 
 
 def _examples(table):
     frames = [",".join(frame) for frame in table.key_frames[:3]]
     return f"key frames like {frames} and action ids like {np.unique(table.action_id)[:5].tolist()}"
-
-
-def _number_groups(truth, found, num_classes):
-    """Number the key frames of both alike, the detections' first and in their order; set `group`; return their number."""
-    found.key, used = pd.factorize(found.key)
-    number = {key_frame_id(*found.table.key_frames[key]): i for i, key in enumerate(used.tolist())}
-    frames = truth.table.key_frames
-    truth.key = np.array([number.setdefault(key_frame_id(*frame), len(number)) for frame in frames])[truth.key]
-    for x in (truth, found):
-        x.group = x.class_index * len(number) + x.key
-    return num_classes * len(number)
 
 
 def _ambiguous_keys(x, subset):
@@ -181,7 +217,7 @@ def _ambiguous_keys(x, subset):
 
 
 def _official_order(x, ambiguous, capacity=None):
-    """Return the indices of the rows by class, key, falling score, and the official order among equal scores.
+    """Return the indices of the rows by key, falling score, and the official order among equal scores.
 
     Args:
         ambiguous: keys where the order among equal scores matters.
@@ -189,19 +225,17 @@ def _official_order(x, ambiguous, capacity=None):
     """
     order = _argsort_key_and_score(x.key, x.score)
     key, score = x.key[order], x.score[order]
-    start = np.searchsorted(key, np.arange(key.max(initial=-1) + 1))
     same_key = key[1:] == key[:-1]
     replayed = [ambiguous, key[1:][same_key & (score[1:] > score[:-1])]]  # the second: the sort has rounded
-    keep = slice(None)
+    keep = np.ones(len(key), bool)
     if capacity is not None:
-        keep = np.arange(len(key)) - start[key] < capacity
+        keep[capacity:] = key[capacity:] != key[:-capacity]
         first_out = np.flatnonzero(same_key & keep[:-1] & ~keep[1:]) + 1
         replayed.append(key[first_out[score[first_out] == score[first_out - 1]]])
     for k, rows in _heap_orders(x, np.concatenate(replayed), capacity):
-        order[start[k] : start[k] + len(rows)] = rows
-    order = order[keep]
-    class_index = x.class_index[order]
-    return order[np.argsort(class_index.astype(np.min_scalar_type(class_index.max(initial=0))), kind="stable")]
+        start = np.searchsorted(key, k)
+        order[start : start + len(rows)] = rows
+    return order[keep]
 
 
 def _argsort_key_and_score(key, score):
@@ -223,7 +257,7 @@ def _heap_orders(x, keys, capacity):
     rows = rows[np.argsort(x.key[rows], kind="stable")]
     keys, start = np.unique(x.key[rows], return_index=True)
     x1, y1, x2, y2 = x.boxes(rows).T.tolist()
-    action_id = x.table.action_id[x.rows[rows]].tolist()
+    action_id = x.table.action_id[x.index[rows]].tolist()
     entries = list(zip(x.score[rows].tolist(), action_id, y1, x1, y2, x2, rows.tolist(), strict=True))
     for key, first, last in zip(keys.tolist(), start, np.append(start, len(rows))[1:], strict=True):
         heap = []
@@ -239,22 +273,23 @@ def _has_area(boxes):
     return (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])
 
 
-def _match(found, found_order, truth, truth_order):
+def _match(found_group, found_boxes, truth_group, truth_boxes):
     """Return which detections are right, bool (N,).
 
     Args:
-        found_order, truth_order: indices of rows in the official order; each detection's group is in `truth`.
+        found_group, truth_group: int64 (N,) and (M,), sorted; every detection's group is among the second.  Within a
+            group detections and ground truth have the official order.
+        found_boxes, truth_boxes: float64 (N, 4) and (M, 4), XYXY.
     """
-    right = np.zeros(len(found_order), bool)
+    right = np.zeros(len(found_group), bool)
     if not len(right):
         return right
-    found_group, truth_group = found.group[found_order], truth.group[truth_order]
     first = np.searchsorted(truth_group, found_group)
     count = np.searchsorted(truth_group, found_group, side="right") - first
     start = np.cumsum(count) - count
     i = np.repeat(np.arange(len(count)), count)  # all pairs of a detection and a ground-truth box of its group
     j = np.arange(len(i)) - np.repeat(start - first, count)
-    iou = _iou(found.boxes(found_order[i]), truth.boxes(truth_order[j]))
+    iou = _iou(found_boxes[i], truth_boxes[j])
     best = np.maximum.reduceat(iou, start)
     pairs = np.flatnonzero((iou == best[i]) & (iou >= IOU_THRESHOLD))
     pairs = pairs[np.unique(i[pairs], return_index=True)[1]]  # of boxes overlapped equally the first

@@ -141,9 +141,7 @@ def build_slow_resnet_backbone(cfg, input_shape):
     resnets = cfg.MODEL.RESNETS
     _check(resnets)
     norm = norm_factory(resnets.NORM, cfg.MODEL.BN)
-    stem = Stem(
-        input_shape.channels, resnets.STEM_OUT_CHANNELS, temporal_kernel=resnets.TEMPORAL_KERNELS[0], norm=norm
-    )
+    stem = Stem(input_shape.channels, resnets.STEM_OUT_CHANNELS, temporal_kernel=resnets.TEMPORAL_KERNELS[0], norm=norm)
     in_channels, stages = resnets.STEM_OUT_CHANNELS, []
     for i, num_blocks in enumerate(BLOCKS[resnets.DEPTH]):
         out_channels = resnets.RES2_OUT_CHANNELS * 2**i
