@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PRETRAINING = "configs/quick/byol.yaml"
 DETECTION = "projects/AVA/configs/quick_synthetic.yaml"
 # Labels are few, unlabelled videos are many, as it is with people's own videos.
-WORLD = {"train-videos": 24, "val-videos": 32, "unlabelled-videos": 128, "knn-videos": 45, "seconds": 8}
+WORLD = {"train-videos": 24, "val-videos": 24, "unlabelled-videos": 128, "knn-videos": 48, "seconds": 8}
 
 
 def run(script, *arguments):
