@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from vdet_ssl.data.ava_csv import BoxTable, key_frame_id, read_boxes, read_label_map, write_boxes
+from vdet_ssl.evaluation import ava_evaluation
 from vdet_ssl.evaluation.ava_evaluation import average_precision, evaluate, evaluate_files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,9 +110,11 @@ def random_tables(seed):
     )
 
 
+@pytest.mark.parametrize("block_rows", [7, 10**6])
 @pytest.mark.parametrize("capacity", [None, 1, 3, 20])
-@pytest.mark.parametrize("seed", range(12))
-def test_equal_to_a_naive_loop_with_ties_everywhere(seed, capacity):
+@pytest.mark.parametrize("seed", range(8))
+def test_equal_to_a_naive_loop_with_ties_everywhere(seed, capacity, block_rows, monkeypatch):
+    monkeypatch.setattr(ava_evaluation, "BLOCK_ROWS", block_rows)
     truth, found = random_tables(seed)
     excluded = {("v0", 0), ("v1", 1000000)} if seed % 2 else set()
     result = evaluate(truth, found, NAMES, capacity, excluded)
@@ -225,6 +228,12 @@ def test_a_zero_that_means_nothing_is_an_error(found, reason):
     truth = table_of([("v", "0001", BOX, 2, 1.0)])
     with pytest.raises(ValueError, match=reason):
         evaluate(truth, table_of([found]), NAMES)
+
+
+def test_key_frame_that_is_named_twice_is_an_error():
+    truth = table_of([("v", "0001", BOX, 2, 1.0)])
+    with pytest.raises(ValueError, match="key frame twice"):
+        evaluate(truth, table_of([("v", "1", BOX, 2, 1.0), ("v", "01", BOX, 2, 1.0)]), NAMES)
 
 
 def test_nothing_to_evaluate_is_an_error():

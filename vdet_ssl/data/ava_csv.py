@@ -8,6 +8,7 @@ import gzip
 import math
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +34,8 @@ class BoxTable:
     """Boxes of key frames: one row for each box and action.
 
     Attributes:
-        key_frames: (video id, timestamp as text) of each key frame, in order of first appearance; a file that writes
-            one time in several ways ("0902", "902") may get the first of them everywhere.
+        key_frames: (video id, timestamp as text) of each key frame, once, in order of first appearance; a file that
+            writes one time in several ways ("0902", "902") may get the first of them everywhere.
         key: int64 (N,), index into `key_frames`.
         boxes: float64 (N, 4), XYXY, normalised to 0..1 by the frame's size.
         action_id: int64 (N,), `NO_ACTION` where there is none.
@@ -50,8 +51,13 @@ class BoxTable:
     def __len__(self):
         return len(self.key)
 
+    @cached_property
+    def key_frame_ids(self):
+        """What identifies each of `key_frames`, see `key_frame_id`."""
+        return [key_frame_id(*frame) for frame in self.key_frames]
+
     def take(self, rows):
-        """Return the table of these rows (indices or mask); it has the same key frames."""
+        """Return the table of these rows (indices, mask or slice); it has the same key frames."""
         return BoxTable(self.key_frames, self.key[rows], self.boxes[rows], self.action_id[rows], self.score[rows])
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from vdet_ssl.data.ava_csv import BoxTable, key_frame_id, read_boxes, read_excluded, read_label_map
+from vdet_ssl.data.ava_csv import BoxTable, read_boxes, read_excluded, read_label_map
 
 IOU_THRESHOLD = 0.5
 OFFICIAL_CAPACITY = 50
@@ -76,10 +76,10 @@ def evaluate(ground_truth, detections, class_names, capacity=None, excluded=froz
         ValueError: when the two cannot be about the same data, where the figure would be a meaningless zero.
     """
     capacity = capacity or None
-    named = {key_frame_id(*frame) for frame in ground_truth.key_frames} - excluded
+    named = set(ground_truth.key_frame_ids) - excluded
     grouped = _grouped_by_key_frame(detections, class_names)
-    numbered = _numbered_alike(ground_truth, grouped.key_frames)
-    counts = np.array([key_frame_id(*frame) in named for frame in numbered.key_frames], bool)
+    numbered = _numbered_alike(ground_truth, grouped)
+    counts = np.array([frame in named for frame in numbered.key_frame_ids], bool)
     truth = _Truth(_select(numbered, class_names, counts), len(counts) * len(class_names))
     judged = [_judge(_select(block, class_names, counts), truth, capacity) for block in _blocks(grouped)]
     _check_same_data(ground_truth, len(truth.group), detections, sum(len(score) for _, score, _ in judged))
@@ -146,16 +146,16 @@ def _grouped_by_key_frame(table, class_names):
     return replace(table, key=key[order], key_frames=[table.key_frames[i] for i in used])
 
 
-def _numbered_alike(table, key_frames):
-    """Return the table with keys that are indices into `key_frames`, to which those that are missing are added."""
-    key_frames = list(key_frames)
-    number = {key_frame_id(*frame): i for i, frame in enumerate(key_frames)}
-    new_key = np.zeros(len(table.key_frames), np.int64)
-    for i, frame in enumerate(table.key_frames):
-        new_key[i] = number.setdefault(key_frame_id(*frame), len(key_frames))
-        if new_key[i] == len(key_frames):
-            key_frames.append(frame)
-    return replace(table, key=new_key[table.key], key_frames=key_frames)
+def _numbered_alike(table, other):
+    """Return the table with the keys of the other; key frames that the other has not follow after its own."""
+    own = dict(zip(table.key_frame_ids, table.key_frames, strict=True))
+    known = dict.fromkeys(other.key_frame_ids)
+    if len(known) < len(other.key_frames):
+        raise ValueError("The detections name a key frame twice, with timestamps that are written differently.")
+    added = [frame for frame in own if frame not in known]
+    number = {frame: i for i, frame in enumerate([*known, *added])}
+    new_key = np.array([number[frame] for frame in table.key_frame_ids], np.int64)
+    return replace(table, key=new_key[table.key], key_frames=other.key_frames + [own[frame] for frame in added])
 
 
 def _blocks(table):
