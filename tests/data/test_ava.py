@@ -7,7 +7,9 @@ import pytest
 import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from vdet_ssl.config import get_cfg
 from vdet_ssl.data.ava_csv import AvaFormatError
+from vdet_ssl.data.build import build_test_loader, build_train_loader
 from vdet_ssl.data.datasets import ensure_registered
 from vdet_ssl.data.datasets.ava import load_ava, read_description
 from vdet_ssl.data.datasets.ava_proposals import add_proposals
@@ -263,3 +265,41 @@ def test_proposals_of_other_videos(tmp_path):
     path.write_text("z,0902,0.1,0.2,0.3,0.4,,0.9\n")
     with pytest.raises(ValueError, match=r"none of the 1 key frames .*'a,0902'.*\('z', 902000000\)"):
         add_proposals(records_of(("a", "0902")), str(path))
+
+
+@pytest.fixture
+def loader_config(tmp_path, make_video):
+    """Config of a data set of two key frames in one movie, with detected people in one of them."""
+    (tmp_path / "videos").mkdir()
+    make_video(tmp_path / "videos/a.mp4", 30, 60, size=(96, 128))
+    (tmp_path / "gt.csv").write_text("a,1,0.1,0.2,0.3,0.4,12,0\na,0.5,0.1,0.2,0.3,0.4,17,0\n")
+    (tmp_path / "people.csv").write_text("a,0001,0.5,0.25,1,1,,0.9\n")
+    (tmp_path / "actions.pbtxt").write_text(LABEL_MAP)
+    description = {"annotations": "gt.csv", "label_map": "actions.pbtxt", "videos": "videos"}
+    (tmp_path / "val.yaml").write_text(yaml.safe_dump(description))
+    cfg = get_cfg()
+    cfg.DATALOADER.NUM_WORKERS = 0
+    cfg.OUTPUT_DIR = str(tmp_path)
+    cfg.INPUT.NUM_FRAMES, cfg.INPUT.MIN_SIZE_TEST = 2, 96
+    cfg.MODEL.LOAD_PROPOSALS = True
+    cfg.SOLVER.IMS_PER_BATCH = 2
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (str(tmp_path / "val.yaml"),)
+    cfg.DATASETS.PROPOSAL_FILES_TEST = (str(tmp_path / "people.csv"),)
+    return cfg
+
+
+def test_loaders_give_detected_people(loader_config):
+    cfg = loader_config
+    (batch,) = build_test_loader(cfg, cfg.DATASETS.TEST[0])
+    assert [sample["timestamp"] for sample in batch] == ["1", "0.5"]
+    assert batch[0]["proposals"].proposal_boxes.tensor.tolist() == [[64.0, 24.0, 128.0, 96.0]]
+    assert len(batch[1]["proposals"]) == 0
+    train = next(iter(build_train_loader(cfg)))
+    assert [len(sample["instances"]) <= 1 and "proposals" not in sample for sample in train] == [True, True]
+
+
+def test_one_file_of_detected_people_for_each_data_set(loader_config):
+    cfg = loader_config
+    cfg.DATASETS.PROPOSAL_FILES_TEST *= 2
+    with pytest.raises(ValueError, match="PROPOSAL_FILES_TEST has 2 files, DATASETS.TEST 1 data sets"):
+        build_test_loader(cfg, cfg.DATASETS.TEST[0])
