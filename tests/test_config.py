@@ -19,6 +19,13 @@ def test_base_file_and_command_line_override_defaults(tmp_path):
     assert cfg.DATASETS.TRAIN == ("a.csv",) and cfg.DATASETS.TEST == ("b.csv",)
 
 
+def test_of_several_bases_the_later_one_counts(tmp_path):
+    write(tmp_path / "a.yaml", "SOLVER:\n  BASE_LR: 1.0\n  MAX_ITER: 5\n")
+    write(tmp_path / "b.yaml", "SOLVER:\n  BASE_LR: 2.0\n")
+    solver = load_cfg(write(tmp_path / "c.yaml", "_BASE_: [a.yaml, b.yaml]\nSEED: 3\n")).SOLVER
+    assert (solver.BASE_LR, solver.MAX_ITER) == (2.0, 5)
+
+
 def test_written_config_reads_back_the_same(tmp_path):
     cfg = load_cfg("", ["SOLVER.BASE_LR", "0.3", "MODEL.WEIGHTS", "x.pth"])
     again = load_cfg(write(tmp_path / "config.yaml", cfg.dump()))

@@ -103,12 +103,13 @@ def _read_keys(filename):
         if not isinstance(root, yaml.MappingNode):
             raise ConfigError(f"{filename}: expected KEY: value lines")
         _collect_keys(root, "", filename, found)
-    bases = found.pop(BASE_KEY, (None, []))[1]
+    bases, below = found.pop(BASE_KEY, (None, []))[1], {}
     for base in [bases] if isinstance(bases, str) else bases:
         base = os.path.join(os.path.dirname(filename), os.path.expanduser(base))
         if not os.path.isfile(base):
             raise ConfigError(f"{filename}: its {BASE_KEY} {base} does not exist")
-        found = {**_read_keys(base), **found}
+        below.update(_read_keys(base))  # of several, the later ones count
+    found = {**below, **found}
     return found
 
 
