@@ -81,18 +81,15 @@ def evaluate(ground_truth, detections, class_names, capacity=None, excluded=froz
     numbered = _numbered_alike(ground_truth, grouped)
     counts = np.array([frame in named for frame in numbered.key_frame_ids], bool)
     truth = _Truth(_select(numbered, class_names, counts), len(counts) * len(class_names))
-    judged = [_judge(_select(block, class_names, counts), truth, capacity) for block in _blocks(grouped)]
-    _check_same_data(ground_truth, len(truth.group), detections, sum(len(score) for _, score, _ in judged))
-
+    judged = [
+        _judge(_select(block, class_names, counts), truth, len(class_names), capacity) for block in _blocks(grouped)
+    ]
+    scores, right = ([np.concatenate(parts) for parts in zip(*x, strict=True)] for x in zip(*judged, strict=True))
+    _check_same_data(ground_truth, len(truth.group), detections, sum(map(len, scores)))
     num_truth = np.bincount(truth.group % len(class_names), minlength=len(class_names))
-    bounds = [np.searchsorted(class_index, np.arange(len(class_names) + 1)) for class_index, _, _ in judged]
-    ap = {}
-    for i, name in enumerate(class_names.values()):
-        own = [slice(b[i], b[i + 1]) for b in bounds]
-        score = np.concatenate([np.zeros(0), *(x[1][rows] for x, rows in zip(judged, own, strict=True))])
-        right = np.concatenate([np.zeros(0, bool), *(x[2][rows] for x, rows in zip(judged, own, strict=True))])
-        ap[name] = average_precision(score, right, num_truth[i]) if num_truth[i] else None
-    return AVAResult(ap, float(np.mean([x for x in ap.values() if x is not None])), capacity)
+    ap = [average_precision(*x) if x[2] else None for x in zip(scores, right, num_truth.tolist(), strict=True)]
+    mean_ap = float(np.mean([x for x in ap if x is not None]))
+    return AVAResult(dict(zip(class_names.values(), ap, strict=True)), mean_ap, capacity)
 
 
 def average_precision(score, right, num_truth):
@@ -160,7 +157,7 @@ def _numbered_alike(table, other):
 
 def _blocks(table):
     """Split a table between key frames into blocks that stay in the processor's cache."""
-    cuts = np.unique(np.searchsorted(table.key, table.key[::BLOCK_ROWS]))
+    cuts = np.unique([0, *np.searchsorted(table.key, table.key[::BLOCK_ROWS])])
     for start, stop in zip(cuts, np.append(cuts, len(table))[1:], strict=True):
         yield table.take(slice(start, stop))
 
@@ -173,8 +170,8 @@ def _select(table, class_names, counts):
     return _Rows(table, index, key, class_index, table.score[index], key * len(class_names) + class_index)
 
 
-def _judge(found, truth, capacity):
-    """Return class, score and whether it is right, each (N,), of the detections that count, by class, key and score."""
+def _judge(found, truth, num_classes, capacity):
+    """Return, for each class, the scores of the detections that count, by key, and for each class which are right."""
     matchable = truth.has_group[found.group]
     order = _official_order(found, _ambiguous_keys(found, np.flatnonzero(matchable)), capacity)
     order = order[_has_area(found.table.boxes)[found.index[order]]]
@@ -183,7 +180,8 @@ def _judge(found, truth, capacity):
     right = np.zeros(len(found.index), bool)
     right[candidates] = _match(found.group[candidates], found.boxes(candidates), truth.group, truth.boxes)
     order = order[np.argsort(found.class_index[order].astype(np.uint16), kind="stable")]
-    return found.class_index[order], found.score[order], right[order]
+    cuts = np.searchsorted(found.class_index[order], np.arange(1, num_classes))
+    return np.split(found.score[order], cuts), np.split(right[order], cuts)
 
 
 def _check_same_data(ground_truth, num_truth, detections, num_found):
