@@ -47,6 +47,8 @@ def test_written_config_reads_back_the_same(tmp_path):
         ("INPUT: 3\n", r"a\.yaml:1: INPUT takes a group of keys, not 3"),
         ("_BASE_: nowhere.yaml\n", r"a\.yaml: its _BASE_ .*nowhere\.yaml does not exist"),
         ("INPUT: [\n", r"a\.yaml: not valid yaml"),
+        ("_BASE_: a.yaml\n", r"a\.yaml: it is its own _BASE_"),
+        ("SEED: !!python/object:os.system x\n", r"a\.yaml: not valid yaml"),
         ("just text\n", r"a\.yaml: expected KEY: value"),
     ],
 )

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from vdet_ssl.checkpoint import CheckpointError, VideoCheckpointer
 from vdet_ssl.config import ConfigError, load_cfg
-from vdet_ssl.data.ava_csv import AvaFormatError, key_frame_id, read_boxes, read_label_map, write_boxes
+from vdet_ssl.data.ava_csv import key_frame_id, read_boxes, read_label_map, write_boxes
 from vdet_ssl.data.build import build_test_loader
 from vdet_ssl.data.datasets.ava_proposals import add_proposals
 from vdet_ssl.data.decode import VideoError, probe
@@ -106,6 +106,13 @@ def main():
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
     class_names = read_label_map(args.label_map)
+    if len(class_names) != cfg.MODEL.ROI_HEADS.NUM_CLASSES:
+        raise ConfigError(
+            f"{args.label_map} has {len(class_names)} actions, MODEL.ROI_HEADS.NUM_CLASSES is "
+            f"{cfg.MODEL.ROI_HEADS.NUM_CLASSES}"
+        )
+    if len({path.stem for path in args.videos}) < len(args.videos):
+        raise ConfigError("two of --videos have the same name; results could not be told apart")
     records = whole_frame_records(args.videos) if args.whole_frame else proposal_records(args.videos, args.proposals)
     table = detect(cfg, records, list(class_names))
     args.output.mkdir(parents=True, exist_ok=True)
@@ -120,5 +127,5 @@ def main():
 if __name__ == "__main__":
     try:
         main()
-    except (ConfigError, CheckpointError, VideoError, AvaFormatError) as e:
+    except (ValueError, OSError, CheckpointError, VideoError) as e:
         sys.exit(f"{type(e).__name__}: {e}")

@@ -38,6 +38,7 @@ def main():
     args = parse_arguments()
     logging.basicConfig(format="%(levelname)s: %(message)s")
     try:
+        Path(args.output).parent.mkdir(parents=True, exist_ok=True)
         result = evaluate_files(args.ground_truth, args.detections, args.label_map, args.capacity, args.excluded)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

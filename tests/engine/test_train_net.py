@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from vdet_ssl.checkpoint import CheckpointError
+from vdet_ssl.config import ConfigError
+
 ROOT = Path(__file__).resolve().parents[2]
 TINY_BACKBONE = [
     "MODEL.RESNETS.DEPTH",
@@ -57,7 +60,7 @@ def load_tool():
 def run_here(*arguments):
     """Run tools/train_net.py's main function in this process, which starts faster."""
     tool = load_tool()
-    tool.main(tool.default_argument_parser().parse_args([str(a) for a in arguments]))
+    tool.main(tool.parser().parse_args([str(a) for a in arguments]))
 
 
 def train_net(*arguments, fails=False):
@@ -149,6 +152,28 @@ def test_user_errors_end_in_one_line(videos, tmp_path):
     assert train_net("INPUT.NUM_CLIP", 2, fails=True).strip().endswith("the nearest one is INPUT.NUM_CLIPS")
     printed = train_net("--eval-only", *PRETRAIN, "DATASETS.TEST", videos, "OUTPUT_DIR", tmp_path, fails=True)
     assert printed.strip().splitlines()[-1].startswith("ConfigError: --eval-only needs MODEL.WEIGHTS")
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (["MODEL.META_ARCHITECTURE", "BYOLL"], "META_ARCHITECTURE 'BYOLL' is none of"),
+        (["SOLVER.IMS_PER_BATCH", 0], "SOLVER.IMS_PER_BATCH is 0"),
+        (["DATASETS.TRAIN", "nowhere.csv"], "nowhere.csv"),
+        (["DATASETS.TRAIN", "nowhere"], "nowhere"),
+        (["MODEL.WEIGHTS", "nowhere.pth"], "nowhere.pth: there is no such checkpoint"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_training(videos, tmp_path, overrides, message):
+    base = [*PRETRAIN, "DATASETS.TRAIN", videos, "SOLVER.MAX_ITER", 1, "OUTPUT_DIR", tmp_path]
+    with pytest.raises((ConfigError, CheckpointError), match=message):
+        run_here(*base, *overrides)
+
+
+def test_the_number_of_classes_is_checked_before_training(toy, tmp_path):
+    detector = ["MODEL.META_ARCHITECTURE", "ActionDetector", "MODEL.ROI_HEADS.NUM_CLASSES", 4]
+    with pytest.raises(ConfigError, match="toy.yaml has 3 classes, MODEL.ROI_HEADS.NUM_CLASSES is 4"):
+        run_here(*detector, "DATASETS.TRAIN", toy / "toy.yaml", "OUTPUT_DIR", tmp_path)
 
 
 def draw_person(kind, number, height, width):

@@ -91,24 +91,30 @@ def load_cfg(config_file="", overrides=()):
     return cfg
 
 
-def _read_keys(filename):
-    """Read a yaml file and its _BASE_: dotted key -> ("file:line", value); raise ConfigError on duplicate keys."""
-    with open(filename) as f:
-        try:
-            root = yaml.compose(f, Loader=yaml.SafeLoader)
-        except yaml.YAMLError as e:
-            raise ConfigError(f"{filename}: not valid yaml: {e}") from None
+def _read_keys(filename, above=()):
+    """Read a yaml file and its _BASE_: dotted key -> ("file:line", value).
+
+    Raises ConfigError on what is no yaml, on duplicate keys, and on a file that is among those `above` it.
+    """
+    if os.path.realpath(filename) in above:
+        raise ConfigError(f"{filename}: it is its own {BASE_KEY}")
+    above = (*above, os.path.realpath(filename))
     found = {}
-    if root is not None:
-        if not isinstance(root, yaml.MappingNode):
+    try:
+        with open(filename, encoding="utf-8") as f:
+            root = yaml.compose(f, Loader=yaml.SafeLoader)
+        if root is not None and not isinstance(root, yaml.MappingNode):
             raise ConfigError(f"{filename}: expected KEY: value lines")
-        _collect_keys(root, "", filename, found)
+        if root is not None:
+            _collect_keys(root, "", filename, found)
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{filename}: not valid yaml: {e}") from None
     bases, below = found.pop(BASE_KEY, (None, []))[1], {}
     for base in [bases] if isinstance(bases, str) else bases:
         base = os.path.join(os.path.dirname(filename), os.path.expanduser(base))
         if not os.path.isfile(base):
             raise ConfigError(f"{filename}: its {BASE_KEY} {base} does not exist")
-        below.update(_read_keys(base))  # of several, the later ones count
+        below.update(_read_keys(base, above))  # of several, the later ones count
     found = {**below, **found}
     return found
 

@@ -3,13 +3,15 @@
 import logging
 
 import torch
+from detectron2.data import MetadataCatalog
 from detectron2.engine import default_argument_parser, default_setup
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from vdet_ssl.config import load_cfg
+from vdet_ssl.config import ConfigError, load_cfg
 from vdet_ssl.data.build import dataset_size
+from vdet_ssl.data.datasets import ensure_registered
 from vdet_ssl.modeling.ssl import SSLMethod
 from vdet_ssl.solver import resolve_schedule
 
@@ -31,6 +33,7 @@ def setup(args):
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         logger.info("No GPU is available: MODEL.DEVICE is cpu")
         cfg.MODEL.DEVICE = "cpu"
+    check_classes(cfg)
     if not args.eval_only:
         resolve_schedule(cfg, dataset_size(cfg.DATASETS.TRAIN))
     cfg.freeze()
@@ -38,8 +41,21 @@ def setup(args):
     return cfg
 
 
+def check_classes(cfg):
+    """Raise ConfigError if the detector's classes are not as many as those of a data set that names its own."""
+    for name in {*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST}:
+        classes = MetadataCatalog.get(ensure_registered(name)).get("thing_classes")
+        if classes is not None and len(classes) != cfg.MODEL.ROI_HEADS.NUM_CLASSES:
+            raise ConfigError(
+                f"{name} has {len(classes)} classes, MODEL.ROI_HEADS.NUM_CLASSES is {cfg.MODEL.ROI_HEADS.NUM_CLASSES}"
+            )
+
+
 def trainer_class(cfg):
     """SSLTrainer where MODEL.META_ARCHITECTURE is a self-supervised method, else VideoTrainer."""
+    if cfg.MODEL.META_ARCHITECTURE not in META_ARCH_REGISTRY:
+        known = ", ".join(name for name, _ in META_ARCH_REGISTRY)
+        raise ConfigError(f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE!r} is none of {known}")
     architecture = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
     trainer = SSLTrainer if issubclass(architecture, SSLMethod) else VideoTrainer
     logging.getLogger(__name__).info(f"{cfg.MODEL.META_ARCHITECTURE} is trained by {trainer.__name__}")
