@@ -81,17 +81,17 @@ class PyAVReader:
             if len(formats) > 1:
                 self._fail("frame size or pixel format changes within the video")
         with self._errors_named():
-            if count == 0:
-                self._fail("not one frame can be decoded")
             frame_s = end_s / (count - 1) if count > 1 else self._frame_ticks() * self.time_base
             end_s += frame_s  # the last frame, too, lasts as long as they do on average
-            self._check_end(np.inf, self._origin + end_s / self.time_base, 2 * self._frame_ticks())
             return self._describe(frame, float(end_s), float(1 / frame_s), count)
 
     def frames(self):
-        """Yield all frames in the order of presentation: seconds from the first one (Fraction), and av.VideoFrame."""
+        """Yield all frames in the order of presentation: seconds from the first one (Fraction), and av.VideoFrame.
+
+        Raises VideoError where one cannot be decoded, and at the end if the container promises more.
+        """
         with self._errors_named():
-            for stamp, frame in self._frames_in_order():
+            for stamp, frame in self._frames_in_order(np.inf):
                 yield (stamp - self._origin) * self.time_base, frame
 
     def decode_clips(self, times_s, pixel_format):
@@ -263,39 +263,41 @@ class PyAVReader:
 
     def _decode_in_order(self, buffer):
         """Decode all frames from the start, until those that `buffer` wants are there."""
-        pending, previous, stamp = list(buffer.limits), None, self._origin
-        for stamp, frame in self._frames_in_order():
+        pending, previous = list(buffer.limits), None
+        for stamp, frame in self._frames_in_order(pending[-1]):
             while pending and pending[0] < stamp:
                 buffer.put(previous or frame, [pending.pop(0)])
             if not pending:
                 return
             previous = frame
-        if previous is None:
-            self._fail("not one frame can be decoded")
-        self._check_end(pending[-1], stamp, 2 * self._frame_ticks())
         buffer.put(previous, pending)
 
-    def _frames_in_order(self):
-        """Yield all frames with their time stamps."""
+    def _frames_in_order(self, last):
+        """Yield all frames with their time stamps; at the end `_check_end`, of which `last` is an argument."""
         is_timed = not self._is_untimed
-        stamps, count, previous = [], 0, self._origin
-        self._codec.skip_frame = "DEFAULT"
+        stamps, count, stamp, end, longest = [], 0, self._origin, 0, self._frame_ticks()
         for packet in chain(self._rewound(), [None]):
             if packet is not None:
                 is_timed = is_timed and packet.pts is not None
+                end = max(end, packet.pts + (packet.duration or 0)) if is_timed else 0
                 stamps.append(packet.dts)
             for frame in self._codec.decode(packet):
                 self._check_intact(frame)
+                previous = stamp
                 if is_timed:
-                    if frame.pts < previous:
-                        self._fail("time stamps go backwards")
-                    previous = frame.pts
-                    yield frame.pts, frame
+                    stamp = frame.pts
                 elif count < len(stamps) and None not in (stamps[0], stamps[count]):
-                    yield self._origin + stamps[count] - stamps[0], frame  # one shown for each that is stored
+                    stamp = self._origin + stamps[count] - stamps[0]  # one is shown for each that is stored
                 else:
-                    yield self._origin + round(count * self._frame_ticks()), frame
+                    stamp = self._origin + round(count * self._frame_ticks())
+                if stamp < previous:
+                    self._fail("time stamps go backwards")
+                longest = max(longest, stamp - previous)
                 count += 1
+                yield stamp, frame
+        if count == 0:
+            self._fail("not one frame can be decoded")
+        self._check_end(last, max(end, stamp + self._frame_ticks()), longest)
 
     def _frame_ticks(self):
         """Duration of a frame of a video whose frame rate is constant, in units of the time base."""

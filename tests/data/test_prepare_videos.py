@@ -1,0 +1,218 @@
+import importlib.util
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pandas as pd
+import pytest
+
+from vdet_ssl.data.datasets.videos import load_videos
+from vdet_ssl.data.decode import VideoError, decode_clips, probe
+from vdet_ssl.data.decode_pyav import PyAVReader
+from vdet_ssl.data.manifest import examine
+from vdet_ssl.data.transcode import transcode
+
+SCRIPT = Path(__file__).resolve().parents[2] / "datasets" / "prepare_videos.py"
+
+
+@pytest.fixture
+def prepare(monkeypatch, capsys):
+    """Function that runs the script with arguments and returns what it printed, to stdout and to stderr."""
+    spec = importlib.util.spec_from_file_location("prepare_videos", SCRIPT)
+    script = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "prepare_videos", script)
+    spec.loader.exec_module(script)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments), "--jobs", "2"])
+        script.main()
+        return capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def collection(make_video, tmp_path_factory):
+    """A folder of three good videos, in sub-folders, one cut short and one that is none; and a list of them."""
+    folder = tmp_path_factory.mktemp("collection")
+    (folder / "run").mkdir()
+    make_video(folder / "run" / "a.mp4", num_frames=45, bframes=2)
+    make_video(folder / "run" / "b.mkv", num_frames=75, size=(120, 160))
+    make_video(folder / "c.avi", codec="mpeg4", fps=25, num_frames=50)
+    cut = make_video(folder / "run" / "cut.mkv", num_frames=60)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    (folder / "text.mp4").write_text("no video")
+    names = ["run/a.mp4", "run/b.mkv", "c.avi", "run/cut.mkv", "text.mp4"]
+    (folder / "train.csv").write_text("".join(f"{name},{label}\n" for label, name in enumerate(names)))
+    return folder
+
+
+def test_manifest_of_a_list(prepare, collection):
+    manifest = collection / "train.parquet"
+    printed = prepare(collection / "train.csv", manifest).out
+    table = pd.read_parquet(manifest)
+    assert table["path"].tolist() == ["run/a.mp4", "run/b.mkv", "c.avi", "run/cut.mkv", "text.mp4"]
+    assert table["label"].tolist() == [0, 1, 2, 3, 4]
+    assert table["num_frames"][:3].tolist() == [45, 75, 50]
+    np.testing.assert_allclose(table["duration_s"][:3], [1.5, 2.5, 2.0], atol=1e-3)
+    assert table[["width", "height"]][:3].to_numpy().tolist() == [[128, 96], [160, 120], [128, 96]]
+    assert table["codec"][:3].tolist() == ["h264", "h264", "mpeg4"]
+    assert table["checksum"].str.len().tolist() == [64] * 5 and table["checksum"].nunique() == 5
+    assert table["error"].isna().tolist() == [True, True, True, False, False]
+    assert "its container says 2.00 s" in table["error"][3]
+    assert "broken  2" in printed and "t_mean 2.0 s" in printed
+    videos = load_videos(str(manifest))
+    assert [record["label"] for record in videos] == [0, 1, 2]
+    assert videos[1]["duration_s"] == pytest.approx(2.5, abs=1e-3) and Path(videos[1]["file_name"]).exists()
+
+
+def test_goes_on_where_it_stopped(prepare, collection, tmp_path):
+    manifest = tmp_path / "train.parquet"
+    prepare(collection, manifest)
+    (part,) = (tmp_path / "train.parquet.parts").iterdir()
+    lines = part.read_text()
+    part.write_text(lines[: lines.rindex('"error"')])  # as if the machine had gone down while the last was written
+    before = pd.read_parquet(manifest)
+    manifest.unlink()
+    assert "1/1" in prepare(collection, manifest).err
+    pd.testing.assert_frame_equal(pd.read_parquet(manifest), before)
+    assert "video/s" not in prepare(collection, manifest).err  # no progress bar: nothing is left to do
+    assert "2/2" in prepare(collection, manifest, "--retry-broken").err
+    assert "5/5" in prepare(collection, tmp_path / "fast" / "train.parquet", "--transcode", "intra").err
+    assert "5/5" in prepare(collection, tmp_path / "fast" / "train.parquet", "--transcode", "bframes").err
+
+
+def test_shards_make_the_same_manifest(prepare, collection, tmp_path):
+    prepare(collection, tmp_path / "whole.parquet")
+    assert "2 of 5 videos are done" in prepare(collection, tmp_path / "shards.parquet", "--shard", "1/2").out
+    assert not (tmp_path / "shards.parquet").exists()
+    prepare(collection, tmp_path / "shards.parquet", "--shard", "0/2")
+    whole, shards = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("whole", "shards"))
+    pd.testing.assert_frame_equal(whole, shards)
+
+
+def test_time_limit_counts_as_broken(prepare, collection, tmp_path):
+    printed = prepare(collection, tmp_path / "train.parquet", "--timeout", "0.0001").out
+    assert "broken  5" in printed and ("too long" in printed or "cut off" in printed)
+
+
+def test_transcodes(prepare, collection, tmp_path, read_number):
+    manifest = tmp_path / "fast" / "train.parquet"
+    printed = prepare(collection / "train.csv", manifest, "--transcode", "bframes", "--short-side", 96).out
+    assert "of before" in printed
+    records = list(load_videos(str(manifest)))
+    names = [Path(record["file_name"]).relative_to(tmp_path).as_posix() for record in records]
+    assert names == ["fast/run/a.mp4", "fast/run/b.mp4", "fast/c.mp4"]
+    assert [record["label"] for record in records] == [0, 1, 2]
+    assert (probe(records[1]["file_name"]).width, probe(records[1]["file_name"]).height) == (128, 96)
+    assert _numbers(records[2]["file_name"], np.arange(50) / 25, read_number) == list(range(50))
+
+
+def test_does_not_overwrite_its_input(prepare, collection):
+    with pytest.raises(SystemExit, match="would be overwritten"):
+        prepare(collection, collection / "train.parquet", "--transcode", "intra")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["train.csv"], "has to end in .parquet"),
+        (["train.parquet", "--shard", "2/2"], "has to be i/n"),
+    ],
+)
+def test_bad_arguments(prepare, collection, capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        prepare(collection, *arguments)
+    assert message in capsys.readouterr().err
+
+
+def _numbers(path, times_s, read_number):
+    (clip,) = decode_clips(path, [np.asarray(times_s)], backend="pyav", timeout_s=0)
+    return [read_number(frame) for frame in clip]
+
+
+def _transcode(source, target, profile, short_side=0):
+    transcode(source, target, profile=profile, short_side=short_side, crf=15, timeout_s=0)
+
+
+@pytest.mark.parametrize("profile", ["bframes", "intra"])
+def test_frames_keep_their_times(make_video, tmp_path, read_number, profile):
+    times_s = np.cumsum([0, 40, 40, 7, 500, 33, 33, 34, 100, 3, 250, 40, 40, 1000, 20, 20, 20, 60, 90, 40]) / 1000
+    source = make_video(tmp_path / "a.mkv", times_s=times_s, start_s=0.7)
+    _transcode(source, tmp_path / "b.mp4", profile)
+    assert _numbers(tmp_path / "b.mp4", times_s, read_number) == list(range(20))
+    assert _numbers(tmp_path / "b.mp4", times_s[1:] - 0.0025, read_number) == list(range(19))
+
+
+def test_structure_of_fast_decoding(make_video, tmp_path):
+    """An anchor every 8 frames, a key frame every 32; B-frames refer to anchors alone."""
+    _transcode(make_video(tmp_path / "a.mp4", num_frames=100), tmp_path / "b.mp4", "bframes")
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        stream = container.streams.video[0]
+        frames = list(container.decode(stream))
+        assert [i for i, frame in enumerate(frames) if frame.key_frame] == [0, 32, 64, 96]
+        types = "".join(av.video.frame.PictureType(frame.pict_type).name for frame in frames)
+        assert types[:64] == 2 * ("I" + 3 * "BBBBBBBP" + "BBBBBBP")
+    with PyAVReader(tmp_path / "b.mp4", 0) as reader:
+        packets = list(reader._rewound())
+        reader._codec.skip_frame = "NONREF"
+        left = [frame for packet in [*packets, None] for frame in reader._codec.decode(packet)]
+    assert len(left) == types.count("I") + types.count("P")
+
+
+def test_every_frame_is_a_key_frame(make_video, tmp_path):
+    _transcode(make_video(tmp_path / "a.mp4", num_frames=20), tmp_path / "b.mp4", "intra")
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        assert all(frame.key_frame for frame in container.decode(video=0))
+
+
+def test_upright_and_small(make_video, tmp_path):
+    source = make_video(tmp_path / "a.mp4", num_frames=10, rotation=90, size=(192, 256), lossless=True)
+    _transcode(source, tmp_path / "b.mp4", "intra", short_side=96)
+    info = probe(tmp_path / "b.mp4")
+    assert (info.width, info.height, info.rotation) == (96, 128, 0)
+    (old,), (new,) = (
+        decode_clips(path, [np.zeros(1)], backend="pyav", timeout_s=0) for path in (source, tmp_path / "b.mp4")
+    )
+    averaged = old[0].reshape(128, 2, 96, 2, 3).mean(axis=(1, 3))
+    assert np.abs(averaged - new[0]).mean() < 5
+    _transcode(source, tmp_path / "c.mp4", "intra", short_side=1000)  # is not enlarged
+    assert probe(tmp_path / "c.mp4").width == 192
+
+
+@pytest.mark.parametrize("pix_fmt, options", [("yuv420p", {"colorspace": "bt709"}), ("yuv444p10le", {})])
+def test_colors_stay(make_video, tmp_path, pix_fmt, options):
+    source = make_video(tmp_path / "a.mp4", num_frames=4, lossless=True, pix_fmt=pix_fmt, options=options)
+    _transcode(source, tmp_path / "b.mp4", "intra")
+    (old,), (new,) = (
+        decode_clips(path, [np.zeros(1)], backend="pyav", timeout_s=0) for path in (source, tmp_path / "b.mp4")
+    )
+    assert np.abs(old.astype(float).mean(axis=(0, 1, 2)) - new.mean(axis=(0, 1, 2))).max() < 2
+
+
+def test_full_range_stays_what_it_shows(make_video, tmp_path):
+    source = make_video(tmp_path / "a.avi", num_frames=4, codec="mjpeg", pix_fmt="yuvj420p")
+    _transcode(source, tmp_path / "b.mp4", "intra")
+    (old,), (new,) = (
+        decode_clips(path, [np.zeros(1)], backend="pyav", timeout_s=0) for path in (source, tmp_path / "b.mp4")
+    )
+    assert np.abs(old.astype(float) - new).mean() < 4
+
+
+def test_broken_source_leaves_nothing_behind(make_video, tmp_path):
+    source = make_video(tmp_path / "a.mkv", num_frames=60)
+    source.write_bytes(source.read_bytes()[:-3000])
+    (tmp_path / "new").mkdir()
+    with pytest.raises(VideoError, match="a.mkv"):
+        _transcode(source, tmp_path / "new" / "b.mp4", "intra")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_examine(make_video, tmp_path):
+    path = make_video(tmp_path / "a.mp4", fps=Fraction(30000, 1001), num_frames=30)
+    row = examine(path, timeout_s=0)
+    assert row["error"] is None and row["fps"] == pytest.approx(29.97, abs=0.01)
+    assert row["file_bytes"] == path.stat().st_size
+    assert examine(tmp_path / "missing.mp4", timeout_s=0)["error"] == "No such file or directory"
