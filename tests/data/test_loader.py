@@ -133,6 +133,19 @@ def test_several_datasets_are_one(video_list, tmp_path):
     assert sorted(sample["video_id"] for sample in batch) == sorted("01234" * 2)
 
 
+def test_batches_larger_than_what_may_wait_for_a_process(video_list, tmp_path):
+    def mapper(record, rng):
+        return {"video_id": record["video_id"], "draws": torch.from_numpy(rng.integers(100, size=3))}
+
+    cfg = _cfg(video_list, tmp_path, num_workers=1, batch_size=600)
+    batches = _take(build_train_loader(cfg, mapper=mapper), 2)
+    cfg.DATALOADER.NUM_WORKERS = 0
+    expected = _take(build_train_loader(cfg, mapper=mapper), 2)
+    assert [len(batch) for batch in batches] == [600, 600]
+    for sample, other in zip(itertools.chain(*batches), itertools.chain(*expected), strict=True):
+        assert sample["video_id"] == other["video_id"] and torch.equal(sample["draws"], other["draws"])
+
+
 def test_videos_of_any_length(make_video, tmp_path):
     """Half a second, which is shorter than the clip, and ten minutes."""
     make_video(tmp_path / "short.mp4", fps=30, num_frames=15)

@@ -23,6 +23,8 @@ import cv2
 import torch
 
 _ALIGNMENT = 64  # bytes; of tensors in a message
+# What Linux lets wait in sockets by default: about 270 tasks on the way to one process, 1,024 open files in all.
+_MAX_AHEAD_OF_WORKER, _MAX_AHEAD = 64, 512
 
 
 @dataclass
@@ -38,14 +40,15 @@ class WorkerPool:
     Args:
         function: task -> result.  Tensors in a result (CPU) go through shared memory that no process has to attend to.
         num_workers: processes.
-        num_ahead: tasks that are being worked on, or done, before their result is asked for.
+        num_ahead: tasks that are being worked on, or done, before their result is asked for (64 for a process, 512 in
+            all, at most).
         timeout_s: seconds that a result is waited for before its process is ended; 0: for ever.
         memory_bytes: how much more memory than at its start a process may take; 0: any.
     """
 
     def __init__(self, function, *, num_workers, num_ahead, timeout_s, memory_bytes):
         self.timeout_s = timeout_s or None
-        self.num_ahead = max(num_ahead, num_workers)
+        self.num_ahead = min(max(num_ahead, num_workers), _MAX_AHEAD_OF_WORKER * num_workers, _MAX_AHEAD)
         arguments = (function, memory_bytes)
         self.workers = [_Worker(arguments) for _ in range(num_workers)]
 
