@@ -12,7 +12,7 @@ from bisect import bisect_right
 from contextlib import contextmanager
 from fractions import Fraction
 from functools import cached_property
-from itertools import chain
+from itertools import chain, islice
 
 import av
 import numpy as np
@@ -163,15 +163,18 @@ class PyAVReader:
     def _packets(self):
         """Yield the packets from where the container stands."""
         for packet in self._container.demux(self._stream):
-            if self._deadline is not None and time.monotonic() > self._deadline:
-                self._fail("decoding took too long (DATALOADER.DECODE_TIMEOUT_S)")
+            self._check_deadline()
             if packet.size:
                 yield packet
+
+    def _check_deadline(self):
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            self._fail("decoding took too long (DATALOADER.DECODE_TIMEOUT_S)")
 
     def _read_head(self):
         """Read until no frame that comes can be presented before those already seen."""
         head, origin = [], None
-        for packet in self._demuxer:
+        for packet in islice(self._demuxer, 64):  # codecs reorder 16 frames at most
             head.append(packet)
             if _is_shown(packet):
                 origin = packet.pts if origin is None else min(origin, packet.pts)
@@ -209,6 +212,8 @@ class PyAVReader:
             wanted.setdefault(stamps[position], []).append(limit)
         for first, last in _needed_ranges(packets, wanted):
             for frame in self._decode_range(packets[first : last + 1], wanted):
+                if frame.is_corrupt:  # damaged, or only a false key frame
+                    return False
                 if frame.pts in wanted:
                     buffer.put(frame, wanted.pop(frame.pts))
         return not wanted
@@ -218,16 +223,10 @@ class PyAVReader:
         self._codec.flush_buffers()
         key_stamp = packets[0].pts
         for packet in chain(packets, [None]):
+            self._check_deadline()
             is_wanted = packet is None or packet.pts in wanted
             self._codec.skip_frame = "DEFAULT" if is_wanted else "NONREF"
-            for frame in self._codec.decode(packet):
-                if frame.pts >= key_stamp:
-                    self._check_intact(frame)
-                    yield frame
-
-    def _check_intact(self, frame):
-        if frame.is_corrupt:
-            self._fail(f"damaged frame at {float((frame.pts - self._origin) * self.time_base):.3f} s")
+            yield from (frame for frame in self._codec.decode(packet) if frame.pts >= key_stamp)
 
     def _read_span(self, first, last):
         """Read the packets from a key frame presented at or before `first` until all up to `last` are there."""
@@ -282,7 +281,6 @@ class PyAVReader:
                 end = max(end, packet.pts + (packet.duration or 0)) if is_timed else 0
                 stamps.append(packet.dts)
             for frame in self._codec.decode(packet):
-                self._check_intact(frame)
                 previous = stamp
                 if is_timed:
                     stamp = frame.pts
@@ -290,6 +288,8 @@ class PyAVReader:
                     stamp = self._origin + stamps[count] - stamps[0]  # one is shown for each that is stored
                 else:
                     stamp = self._origin + round(count * self._frame_ticks())
+                if frame.is_corrupt:
+                    self._fail(f"damaged frame at {float((stamp - self._origin) * self.time_base):.3f} s")
                 if stamp < previous:
                     self._fail("time stamps go backwards")
                 longest = max(longest, stamp - previous)
