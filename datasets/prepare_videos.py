@@ -19,7 +19,7 @@ import os
 import re
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,8 @@ from vdet_ssl.data.decode import VideoError, decode_clips
 from vdet_ssl.data.manifest import examine, write_manifest
 from vdet_ssl.data.transcode import PROFILES, transcode
 from vdet_ssl.data.workers import Lost, WorkerPool
+
+_PATHS_SHOWN = 5  # of broken videos, for each reason; all are in the manifest
 
 
 def prepare(record, options):
@@ -128,9 +130,14 @@ def work(records, options, part):
 def summarize(rows):
     """Return the final table: broken videos by reason, durations as in Table 1, size and time before and after."""
     good = [row for row in rows if not row["error"]]
-    reasons = Counter(re.sub(r"\d+(\.\d+)?", "#", row["error"]) for row in rows if row["error"])
     lines = [f"videos  {len(rows)}", f"  ok      {len(good)}", f"  broken  {len(rows) - len(good)}"]
-    lines += [f"    {count:6}  {reason}" for reason, count in reasons.most_common()]
+    by_reason = defaultdict(list)
+    for row in rows:
+        if row["error"]:
+            by_reason[re.sub(r"\d+(\.\d+)?", "#", row["error"])].append(row["path"])
+    for reason, paths in sorted(by_reason.items(), key=lambda item: -len(item[1])):
+        more = ", ..." if len(paths) > _PATHS_SHOWN else ""
+        lines.append(f"    {len(paths):6}  {reason}: {', '.join(paths[:_PATHS_SHOWN])}{more}")
     if not good:
         return "\n".join(lines)
     durations_s = np.array([row["duration_s"] for row in good])
@@ -167,14 +174,21 @@ def parse_args():
     shard = re.fullmatch(r"(\d+)/(\d+)", options.shard)
     if not shard or int(shard[1]) >= int(shard[2]):
         parser.error(f'--shard is "{options.shard}"; it has to be i/n with i from 0 to n - 1')
+    for name, least in (("jobs", 1), ("short_side", 0), ("crf", 0), ("timeout", 0), ("memory_gb", 0)):
+        if getattr(options, name) < least:
+            parser.error(f"--{name.replace('_', '-')} is {getattr(options, name)}; it has to be at least {least}")
     return options, int(shard[1]), int(shard[2])
 
 
 def main():
     options, index, count = parse_args()
     parts = Path(f"{options.manifest}.parts")
-    parts.mkdir(parents=True, exist_ok=True)
     records = list_videos(options)
+    if not parts.exists():  # else the new files are those of an earlier start
+        foreign = next((str(r["target"]) for r in records if r["target"] and r["target"].exists()), None)
+        if foreign is not None:
+            sys.exit(f"{foreign} is there already: remove it, or write the manifest to another folder")
+    parts.mkdir(parents=True, exist_ok=True)
     done = read_parts(parts, settings_of(options))
     is_final = {path for path, row in done.items() if not (options.retry_broken and row["error"])}
     todo = [record for record in records[index::count] if record["path"] not in is_final]

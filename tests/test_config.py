@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from vdet_ssl.config import ConfigError, get_cfg, load_cfg
+from vdet_ssl.config import ConfigError, check_values, get_cfg, load_cfg
 
 
 def write(path, text):
@@ -68,6 +68,26 @@ def test_a_bad_file_is_refused_with_file_line_and_nearest_key(tmp_path, text, me
 def test_a_bad_override_is_refused(overrides, message):
     with pytest.raises(ConfigError, match=message):
         load_cfg("", overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (["INPUT.NUM_FRAMES", "0"], "INPUT.NUM_FRAMES is 0; it has to be at least 1"),
+        (["SOLVER.BASE_LR", ".nan"], "SOLVER.BASE_LR is"),
+        (["SOLVER.BASE_LR", "1e999"], "SOLVER.BASE_LR is inf"),
+        (["INPUT.CROP.SIZE", "[64]"], "takes 2 values"),
+        (["INPUT.CROP.SIZE", "[64,0]"], "at least 1"),
+        (["INPUT.CROP.AREA", "[0.9,0.1]"], "the smaller value comes first"),
+        (["MODEL.BYOL.MOMENTUM", "2.0"], "from 0 to 1"),
+        (["INPUT.DECODER", "foo"], "one of 'pyav', 'torchcodec'"),
+    ],
+)
+def test_values_that_nobody_can_mean_are_refused(overrides, message):
+    if overrides[1] == ".nan":
+        overrides = [overrides[0], float("nan")]
+    with pytest.raises(ConfigError, match=message):
+        check_values(load_cfg("", overrides))
 
 
 def test_a_frozen_config_cannot_be_changed():

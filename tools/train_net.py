@@ -34,8 +34,8 @@ def prepare(args):
         trainer = trainer_type(cfg)
         trainer.resume_or_load(resume=args.resume)
         return trainer.train
-    if not cfg.MODEL.WEIGHTS:
-        raise ConfigError("--eval-only needs MODEL.WEIGHTS")
+    if not (cfg.MODEL.WEIGHTS and cfg.DATASETS.TEST):
+        raise ConfigError("--eval-only needs MODEL.WEIGHTS and DATASETS.TEST")
     model = trainer_type.build_model(cfg)
     VideoCheckpointer(model, min_coverage=1.0, whole_model=True).load(cfg.MODEL.WEIGHTS, checkpointables=[])
     return functools.partial(trainer_type.test, cfg, model)
@@ -53,7 +53,7 @@ if __name__ == "__main__":
     args = parser().parse_args()
     try:
         launch(main, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, (args,))
-    except (ConfigError, CheckpointError, VideoError, BrokenVideosError) as e:
+    except (ConfigError, CheckpointError, VideoError, BrokenVideosError, FloatingPointError) as e:
         if args.traceback:
             raise
         sys.exit(f"{type(e).__name__}: {e}")

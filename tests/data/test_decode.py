@@ -3,6 +3,7 @@ import struct
 from fractions import Fraction
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -278,6 +279,14 @@ def test_errors_name_the_file(tmp_path, backend):
         with pytest.raises(VideoError) as caught:
             decode_clips(path, [np.zeros(1)], backend=backend, timeout_s=TIMEOUT_S)
         assert caught.value.path == str(path) and str(path) in str(caught.value) and caught.value.reason
+
+
+@pytest.mark.parametrize("kind", [".png", ".jpg"])
+def test_a_picture_is_no_video(tmp_path, kind):
+    cv2.imwrite(str(tmp_path / f"a{kind}"), np.zeros((48, 64, 3), np.uint8))
+    (tmp_path / f"a{kind}").rename(tmp_path / "a.mp4")
+    with pytest.raises(VideoError, match="a still image"):
+        decode_clips(tmp_path / "a.mp4", [np.zeros(1)], backend="pyav", timeout_s=TIMEOUT_S)
 
 
 def test_error_survives_pickling():

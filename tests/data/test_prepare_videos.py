@@ -62,7 +62,8 @@ def test_manifest_of_a_list(prepare, collection):
     assert table["checksum"].str.len().tolist() == [64] * 5 and table["checksum"].nunique() == 5
     assert table["error"].isna().tolist() == [True, True, True, False, False]
     assert "its container says 2.00 s" in table["error"][3]
-    assert "broken  2" in printed and "t_mean 2.0 s" in printed
+    assert "broken  2" in printed and "run/cut.mkv" in printed and "text.mp4" in printed
+    assert "t_mean 2.0 s" in printed
     videos = load_videos(str(manifest))
     assert [record["label"] for record in videos] == [0, 1, 2]
     assert videos[1]["duration_s"] == pytest.approx(2.5, abs=1e-3) and Path(videos[1]["file_name"]).exists()
@@ -110,6 +111,12 @@ def test_transcodes(prepare, collection, tmp_path, read_number):
     assert _numbers(records[2]["file_name"], np.arange(50) / 25, read_number) == list(range(50))
 
 
+def test_does_not_overwrite_the_files_of_another_manifest(prepare, collection, tmp_path):
+    prepare(collection, tmp_path / "a.parquet", "--transcode", "intra")
+    with pytest.raises(SystemExit, match="is there already"):
+        prepare(collection, tmp_path / "b.parquet", "--transcode", "bframes")
+
+
 def test_does_not_overwrite_its_input(prepare, collection):
     with pytest.raises(SystemExit, match="would be overwritten"):
         prepare(collection, collection / "train.parquet", "--transcode", "intra")
@@ -120,6 +127,8 @@ def test_does_not_overwrite_its_input(prepare, collection):
     [
         (["train.csv"], "has to end in .parquet"),
         (["train.parquet", "--shard", "2/2"], "has to be i/n"),
+        (["train.parquet", "--timeout", "-1"], "--timeout is -1.0; it has to be at least 0"),
+        (["train.parquet", "--short-side", "-10"], "--short-side is -10"),
     ],
 )
 def test_bad_arguments(prepare, collection, capsys, arguments, message):

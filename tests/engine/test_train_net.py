@@ -127,9 +127,10 @@ def test_a_resumed_run_is_the_run_that_never_stopped_to_the_bit(videos, tmp_path
 def test_two_processes_train_as_one_does(videos, tmp_path):
     # A small rate: float32 rounding must not grow from step to step.
     base = [*PRETRAIN, "DATASETS.TRAIN", videos, "SOLVER.MAX_ITER", 3, "SOLVER.BASE_LR", 0.01]
-    base += ["MODEL.BN.NUM_SYNC_DEVICES", 2]
+    base += ["MODEL.BN.NUM_SYNC_DEVICES", 2, "SEED", 2**31 - 1]
     run_here(*base, "OUTPUT_DIR", tmp_path / "one")
-    train_net("--num-gpus", 2, "--dist-url", "auto", *base, "OUTPUT_DIR", tmp_path / "two")
+    workers = ["DATALOADER.NUM_WORKERS", 2]
+    train_net("--num-gpus", 2, "--dist-url", "auto", *base, *workers, "OUTPUT_DIR", tmp_path / "two")
     one, two = final(tmp_path / "one")["model"], final(tmp_path / "two")["model"]
     for name, tensor in one.items():
         if not name.endswith("num_batches_tracked"):
@@ -152,6 +153,8 @@ def test_a_broken_video_is_named_and_tolerated_only_if_a_key_says_so(videos, tmp
 
 def test_user_errors_end_in_one_line(videos, tmp_path):
     assert train_net("INPUT.NUM_CLIP", 2, fails=True).strip().endswith("the nearest one is INPUT.NUM_CLIPS")
+    printed = train_net("--num-gpus", 1000, fails=True)
+    assert printed.strip().splitlines()[-1].startswith("ConfigError: --num-gpus is 1000")
     printed = train_net("--eval-only", *PRETRAIN, "DATASETS.TEST", videos, "OUTPUT_DIR", tmp_path, fails=True)
     assert printed.strip().splitlines()[-1].startswith("ConfigError: --eval-only needs MODEL.WEIGHTS")
 
@@ -163,6 +166,8 @@ def test_user_errors_end_in_one_line(videos, tmp_path):
         (["SOLVER.IMS_PER_BATCH", 0], "SOLVER.IMS_PER_BATCH is 0"),
         (["DATASETS.TRAIN", "nowhere.csv"], "nowhere.csv"),
         (["DATASETS.TRAIN", "nowhere"], "nowhere"),
+        (["TEST.KNN.ENABLED", True], "TEST.KNN.ENABLED needs a list"),
+        (["TEST.KNN.ENABLED", True, "DATASETS.TEST", "nowhere.csv"], "nowhere.csv"),
         (["MODEL.WEIGHTS", "nowhere.pth"], "nowhere.pth: there is no such checkpoint"),
     ],
 )
@@ -176,6 +181,13 @@ def test_the_number_of_classes_is_checked_before_training(toy, tmp_path):
     detector = ["MODEL.META_ARCHITECTURE", "ActionDetector", "MODEL.ROI_HEADS.NUM_CLASSES", 4]
     with pytest.raises(ConfigError, match="toy.yaml has 3 classes, MODEL.ROI_HEADS.NUM_CLASSES is 4"):
         run_here(*detector, "DATASETS.TRAIN", toy / "toy.yaml", "OUTPUT_DIR", tmp_path)
+
+
+def test_proposals_are_read_before_training(toy, tmp_path):
+    detector = ["MODEL.META_ARCHITECTURE", "ActionDetector", "MODEL.ROI_HEADS.NUM_CLASSES", 3]
+    detector += ["MODEL.LOAD_PROPOSALS", True, "DATASETS.TRAIN", toy / "toy.yaml", "DATASETS.TEST", toy / "toy.yaml"]
+    with pytest.raises(ConfigError, match="nowhere.csv"):
+        run_here(*detector, "DATASETS.PROPOSAL_FILES_TEST", "nowhere.csv", "OUTPUT_DIR", tmp_path)
 
 
 def draw_person(kind, number, height, width):

@@ -36,6 +36,12 @@ def dataset_size(names):
     return sum(len(_load(name)) for name in names)
 
 
+def load_test_sets(cfg):
+    """Load DATASETS.TEST and its people now, so that what is wrong with them is known before training, not after it."""
+    for name, proposal_file in _proposal_files(cfg, "TEST").items():
+        _load(name, proposal_file)
+
+
 def _proposal_files(cfg, split):
     """Return the file of detected people, or None, for each data set of the split "TRAIN" or "TEST"."""
     names, files = cfg.DATASETS[split], cfg.DATASETS[f"PROPOSAL_FILES_{split}"]
@@ -92,6 +98,11 @@ def build_train_loader(cfg, *, mapper=None):
     mapper = mapper or _default_mapper(cfg, names, is_train=True)
     proposals = _proposal_files(cfg, "TRAIN")
     samples = Samples(ConcatDataset([_load(name, proposals[name]) for name in names]), mapper, seed=cfg.SEED)
+    if cfg.SOLVER.IMS_PER_BATCH > len(samples.records):
+        logger.warning(
+            f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, {list(names)} have {len(samples.records)} records: each "
+            "is in a batch more than once"
+        )
     broken = BrokenVideos(
         num_videos=len(samples.records), tolerance=cfg.DATALOADER.BROKEN_TOLERANCE, output_dir=cfg.OUTPUT_DIR
     )

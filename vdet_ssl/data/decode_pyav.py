@@ -145,6 +145,8 @@ class PyAVReader:
         left_s = None if self._deadline is None else max(self._deadline - time.monotonic(), 0.001)
         options = {"max_pixels": str(MAX_FRAME_PIXELS)}
         self._container = av.open(self.path, options=options, timeout=left_s, metadata_errors="replace")
+        if self._container.format.name.endswith("_pipe") or self._container.format.name == "image2":
+            self._fail("a still image, not a video")
         streams = [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]
         if not streams or streams[0].codec_context is None:
             self._fail("no video stream that can be decoded")

@@ -22,6 +22,9 @@ from multiprocessing.connection import wait
 import cv2
 import torch
 
+# Started in no time and with the parent's data sets in shared pages, also in processes that were themselves spawned (as
+# detectron2's launch does), where Python's default would import everything anew in each worker.
+_context = multiprocessing.get_context("fork")
 _ALIGNMENT = 64  # bytes; of tensors in a message
 # What Linux lets wait in sockets by default: about 270 tasks on the way to one process, 1,024 open files in all.
 _MAX_AHEAD_OF_WORKER, _MAX_AHEAD = 64, 512
@@ -81,9 +84,9 @@ class _Worker:
         self._start()
 
     def _start(self):
-        self.connection, theirs = multiprocessing.Pipe()
+        self.connection, theirs = _context.Pipe()
         arguments = (theirs, self.connection, *self.arguments)
-        self.process = multiprocessing.Process(target=_serve, args=arguments, daemon=True)
+        self.process = _context.Process(target=_serve, args=arguments, daemon=True)
         self.process.start()
         theirs.close()
         for task in self.tasks:
@@ -104,7 +107,7 @@ class _Worker:
             if self.connection.poll(timeout_s):
                 result, error = _receive(self.connection)
             else:
-                result = Lost(f"not done after {timeout_s:g} s: cut off")
+                result = Lost(f"not done after {timeout_s:g} s (it hangs, or the machine is overloaded): cut off")
         except (EOFError, ConnectionError):
             self.process.join()
             result = Lost(f"the process that was reading it died ({_exit_cause(self.process.exitcode)})")

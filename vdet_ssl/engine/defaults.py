@@ -1,7 +1,5 @@
 """From a command line to a resolved config and the trainer that fits it."""
 
-import logging
-
 import torch
 from detectron2.data import MetadataCatalog
 from detectron2.engine import default_argument_parser, default_setup
@@ -9,8 +7,8 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from vdet_ssl.config import ConfigError, load_cfg
-from vdet_ssl.data.build import dataset_size
+from vdet_ssl.config import ConfigError, check_values, load_cfg
+from vdet_ssl.data.build import dataset_size, load_test_sets
 from vdet_ssl.data.datasets import ensure_registered
 from vdet_ssl.modeling.ssl import SSLMethod
 from vdet_ssl.solver import resolve_schedule
@@ -27,13 +25,16 @@ def setup(args):
     batch (what was changed is logged).
     """
     cfg = load_cfg(args.config_file, args.opts)
+    check_values(cfg)
     logger = setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="vdet_ssl")
     if cfg.SEED < 0:
         cfg.SEED = comm.shared_random_seed() % 2**31
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         logger.info("No GPU is available: MODEL.DEVICE is cpu")
         cfg.MODEL.DEVICE = "cpu"
-    check_classes(cfg)
+    check_classes(cfg, cfg.DATASETS.TEST if args.eval_only else (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
+    if args.eval_only or evaluates(cfg):
+        load_test_sets(cfg)
     if not args.eval_only:
         resolve_schedule(cfg, dataset_size(cfg.DATASETS.TRAIN))
     cfg.freeze()
@@ -41,14 +42,25 @@ def setup(args):
     return cfg
 
 
-def check_classes(cfg):
+def check_classes(cfg, names):
     """Raise ConfigError if the detector's classes are not as many as those of a data set that names its own."""
-    for name in {*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST}:
+    for name in dict.fromkeys(names):
         classes = MetadataCatalog.get(ensure_registered(name)).get("thing_classes")
         if classes is not None and len(classes) != cfg.MODEL.ROI_HEADS.NUM_CLASSES:
             raise ConfigError(
                 f"{name} has {len(classes)} classes, MODEL.ROI_HEADS.NUM_CLASSES is {cfg.MODEL.ROI_HEADS.NUM_CLASSES}"
             )
+
+
+def evaluates(cfg):
+    """Whether training evaluates on DATASETS.TEST: pre-training does if TEST.KNN.ENABLED."""
+    if trainer_class(cfg) is not SSLTrainer:
+        return True
+    if cfg.TEST.KNN.ENABLED and not cfg.DATASETS.TEST:
+        raise ConfigError(
+            "TEST.KNN.ENABLED needs a list of labelled videos in DATASETS.TEST; without one, set it to False"
+        )
+    return cfg.TEST.KNN.ENABLED
 
 
 def trainer_class(cfg):
@@ -57,6 +69,4 @@ def trainer_class(cfg):
         known = ", ".join(name for name, _ in META_ARCH_REGISTRY)
         raise ConfigError(f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE!r} is none of {known}")
     architecture = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
-    trainer = SSLTrainer if issubclass(architecture, SSLMethod) else VideoTrainer
-    logging.getLogger(__name__).info(f"{cfg.MODEL.META_ARCHITECTURE} is trained by {trainer.__name__}")
-    return trainer
+    return SSLTrainer if issubclass(architecture, SSLMethod) else VideoTrainer

@@ -1,10 +1,14 @@
 """detectron2's launch, on machines without a GPU too."""
 
+import os
+
 import torch
 import torch.multiprocessing as mp
 from detectron2.engine.launch import _find_free_port
 from detectron2.engine.launch import launch as launch_on_gpus
 from detectron2.utils import comm
+
+from vdet_ssl.config import ConfigError
 
 
 def launch(main_func, num_gpus_per_machine, num_machines=1, machine_rank=0, dist_url=None, args=()):
@@ -14,8 +18,12 @@ def launch(main_func, num_gpus_per_machine, num_machines=1, machine_rank=0, dist
     """
     if torch.cuda.is_available() or num_gpus_per_machine * num_machines <= 1:
         launch_on_gpus(main_func, num_gpus_per_machine, num_machines, machine_rank, dist_url, args)
+    elif num_gpus_per_machine > os.cpu_count():
+        raise ConfigError(
+            f"--num-gpus is {num_gpus_per_machine}: this machine has no GPU, and only {os.cpu_count()} cores; leave it out"
+        )
     elif num_machines > 1:
-        raise ValueError("Several machines need GPUs; without one, use --num-machines 1")
+        raise ConfigError("Several machines need GPUs; without one, use --num-machines 1")
     else:
         if dist_url == "auto":
             dist_url = f"tcp://127.0.0.1:{_find_free_port()}"

@@ -74,7 +74,7 @@ class StepTrainer(SimpleTrainer):
         """Called when the optimizer has stepped."""
 
     def _seed_iteration(self):
-        torch.manual_seed((self.seed * 1_000_003 + self.iter) * 65_537 + comm.get_rank())
+        torch.manual_seed(((self.seed * 1_000_003 + self.iter) * 65_537 + comm.get_rank()) % 2**63)
 
     def _next_batch(self):
         if self._iterator is None:
