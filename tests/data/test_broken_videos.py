@@ -138,7 +138,9 @@ def test_file_that_never_answers_is_cut_off(folder):
     cfg.DATALOADER.DECODE_TIMEOUT_S = 0.5
     batches = _take(build_train_loader(cfg), 5)
     assert sorted({s["video_id"] for batch in batches for s in batch}) == ["0", "1", "3", "4", "5"]
-    assert _listed(folder)["reason"].tolist() == ["not done after 1 s (it hangs, or the machine is overloaded): cut off"]
+    assert _listed(folder)["reason"].tolist() == [
+        "not done after 1 s (it hangs, or the machine is overloaded): cut off"
+    ]
 
 
 def _crash(record, rng):
