@@ -74,7 +74,7 @@ def test_a_bad_override_is_refused(overrides, message):
     "overrides, message",
     [
         (["INPUT.NUM_FRAMES", "0"], "INPUT.NUM_FRAMES is 0; it has to be at least 1"),
-        (["SOLVER.BASE_LR", ".nan"], "SOLVER.BASE_LR is"),
+        (["SOLVER.BASE_LR", float("nan")], "SOLVER.BASE_LR is"),
         (["SOLVER.BASE_LR", "1e999"], "SOLVER.BASE_LR is inf"),
         (["INPUT.CROP.SIZE", "[64]"], "takes 2 values"),
         (["INPUT.CROP.SIZE", "[64,0]"], "at least 1"),
@@ -84,8 +84,6 @@ def test_a_bad_override_is_refused(overrides, message):
     ],
 )
 def test_values_that_nobody_can_mean_are_refused(overrides, message):
-    if overrides[1] == ".nan":
-        overrides = [overrides[0], float("nan")]
     with pytest.raises(ConfigError, match=message):
         check_values(load_cfg("", overrides))
 

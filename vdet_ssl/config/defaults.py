@@ -77,13 +77,8 @@ def _add_backbone(cfg):
     _C.RESNETS.OUT_FEATURES = ["res5"]
     _C.RESNETS.STRIDE_IN_1X1 = False
     _C.RESNETS.NORM = "BN"  # "BN" (see MODEL.BN) or "FrozenBN"
-    _C.RESNETS.TEMPORAL_KERNELS = [
-        1,
-        1,
-        1,
-        3,
-        3,
-    ]  # frames; of the stem and of the first convolution in res2..res5 (Table 17)
+    # frames; of the stem and of the first convolution in res2..res5 (Table 17)
+    _C.RESNETS.TEMPORAL_KERNELS = [1, 1, 1, 3, 3]
     _C.RESNETS.ZERO_INIT_RESIDUAL = True  # weight of a block's last BN starts at 0
     # Batch normalisation wherever a norm is called "BN" (B.1)
     _C.BN = CN()
@@ -115,9 +110,8 @@ def _add_ssl(cfg):
     _C.MOCO.TEMPERATURE = 0.1  # alpha
     _C.MOCO.QUEUE_SIZE = 65536  # keys
     _C.MOCO.SHUFFLE_BN = True
-    _C.MOCO.MULTIPLE_POSITIVES = (
-        "sum"  # "sum": eq. (1), one softmax; "mean": mean over one softmax per positive (PySlowFast)
-    )
+    # "sum": eq. (1), one softmax; "mean": mean over one softmax per positive (PySlowFast)
+    _C.MOCO.MULTIPLE_POSITIVES = "sum"
 
     _C.SIMCLR = CN()  # eq. (1), B.1
     _C.SIMCLR.EMBED_DIM = 128
@@ -148,9 +142,8 @@ def _add_detector(cfg):
     _C.ROI_HEADS.IN_FEATURES = ["res5"]
     _C.ROI_HEADS.NUM_CLASSES = 60  # has to be the number of classes in the data set's list
     _C.ROI_HEADS.TRAIN_ON_PROPOSALS = False  # train on detected people beside the ground-truth boxes
-    _C.ROI_HEADS.IOU_THRESHOLDS = [
-        0.5
-    ]  # a detected person takes the labels of the ground-truth box it overlaps this much
+    # a detected person takes the labels of the ground-truth box it overlaps this much
+    _C.ROI_HEADS.IOU_THRESHOLDS = [0.5]
     _C.ROI_HEADS.IOU_LABELS = [0, 1]
     _C.ROI_HEADS.PROPOSAL_SCORE_THRESH_TRAIN = 0.9  # confidence of the person detector
     _C.ROI_HEADS.PROPOSAL_SCORE_THRESH_TEST = 0.8

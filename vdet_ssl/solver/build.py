@@ -70,9 +70,6 @@ def resolve_schedule(cfg, num_samples):
     """
     solver, batch = cfg.SOLVER, cfg.SOLVER.IMS_PER_BATCH * cfg.SOLVER.ACCUMULATION_STEPS
     logger = logging.getLogger(__name__)
-    for key in ("IMS_PER_BATCH", "ACCUMULATION_STEPS", "MAX_ITER", "CHECKPOINT_PERIOD"):
-        if solver[key] < 1:
-            raise ValueError(f"SOLVER.{key} is {solver[key]}; it has to be at least 1")
     if num_samples == 0:
         raise ValueError(f"DATASETS.TRAIN {cfg.DATASETS.TRAIN} has no samples")
 
