@@ -1,5 +1,7 @@
+import gc
 import pickle
 import struct
+import weakref
 from fractions import Fraction
 
 import av
@@ -233,6 +235,22 @@ def test_one_reader_serves_several_calls(make_video, read_number, tmp_path):
             (clip,) = video.decode_clips([np.array([number / 30])], "rgb")
             assert read_number(clip[0]) == number
             assert video.info.num_frames == 60
+
+
+def test_a_closed_reader_is_freed_without_the_garbage_collector(video):
+    """Cycles keep files and frames until it runs, and by then the heap is in pieces that do not fit what comes next."""
+    path, shown_at = video
+    gc.collect()
+    gc.disable()
+    try:
+        with open_video(path, backend="pyav", timeout_s=TIMEOUT_S) as reader:
+            assert reader.decode_clips([shown_at[:4]], "yuv") and reader.info
+        freed = weakref.ref(reader)
+        del reader
+        assert freed() is None
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_probe(make_video, tmp_path, backend):

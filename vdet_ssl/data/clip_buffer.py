@@ -1,6 +1,7 @@
 """Where decoded frames become the clips that were asked for."""
 
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import VideoReformatter
 
 from vdet_ssl.data.yuv import YUVClip, knows_matrix, rgb_matrix
@@ -79,7 +80,7 @@ def read_orientation(frame):
 
     The display matrix maps stored (x, y) to presented (a x + c y, b x + d y), y pointing down.
     """
-    data = frame.side_data.get("DISPLAYMATRIX")
+    data = SideDataContainer(frame).get("DISPLAYMATRIX")  # frame.side_data is a cycle that keeps the frame's memory
     if data is None:
         return (False, False, False), 0
     (a, b, _), (c, d, _), _ = np.frombuffer(data, np.int32).reshape(3, 3).tolist()

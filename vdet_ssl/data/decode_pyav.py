@@ -9,7 +9,7 @@ missing or wrong), all frames are decoded from the start and taken in the order 
 import re
 import time
 from bisect import bisect_right
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from fractions import Fraction
 from functools import cached_property
 from itertools import chain, islice
@@ -35,7 +35,7 @@ class PyAVReader:
     def __init__(self, path, timeout_s):
         self.path = str(path)
         self._deadline = time.monotonic() + timeout_s if timeout_s > 0 else None
-        self._container = None
+        self._container = self._demuxer = None
         with self._errors_named():
             self._open()
 
@@ -46,9 +46,11 @@ class PyAVReader:
         self.close()
 
     def close(self):
+        if self._demuxer is not None:
+            self._demuxer.close()
         if self._container is not None:
             self._container.close()
-            self._container = None
+        self._container = self._demuxer = None  # the generator refers to self: a cycle that would outlive the reader
 
     @cached_property
     def duration_s(self):
@@ -164,10 +166,11 @@ class PyAVReader:
 
     def _packets(self):
         """Yield the packets from where the container stands."""
-        for packet in self._container.demux(self._stream):
-            self._check_deadline()
-            if packet.size:
-                yield packet
+        with closing(self._container.demux(self._stream)) as packets:  # dropped unclosed it loses memory
+            for packet in packets:
+                self._check_deadline()
+                if packet.size:
+                    yield packet
 
     def _check_deadline(self):
         if self._deadline is not None and time.monotonic() > self._deadline:

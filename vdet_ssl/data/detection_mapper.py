@@ -102,7 +102,7 @@ class ActionDetectionMapper:
         with open_video(path, backend=self.decoder, timeout_s=self.decode_timeout_s) as video:
             if not 0 <= time_s <= video.duration_s + TIME_TOLERANCE_S:
                 _fail_outside(record, video.duration_s)
-            times_s = self._times(time_s, None if self.frame_rate else video.info.fps)
+            times_s = self._times(time_s, None if self.frame_rate else video.fps)
             return video.decode_clips([times_s], "yuv")[0]
 
     def _read_frames(self, record):
