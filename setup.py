@@ -14,7 +14,7 @@ setup(
     long_description=(root / "README.md").read_text() if (root / "README.md").exists() else "",
     long_description_content_type="text/markdown",
     packages=find_packages(include=["vdet_ssl", "vdet_ssl.*"]),
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     install_requires=[
         "torch>=2.6",
         "torchvision",
@@ -25,7 +25,7 @@ setup(
         "opencv-python",
         "pandas",
         "pyarrow",  # pandas reads and writes video manifests (parquet) with it
-        "av>=12",
+        "av>=18",  # earlier ones leave cycles that hold a closed file until the garbage collector runs
     ],
     extras_require={"test": ["pytest", "ruff>=0.17,<0.18", "scipy"]},
 )

@@ -184,7 +184,9 @@ def test_worker_does_not_grow(folder, num_clips):
     """Whole and broken videos; a leak of one frame of 96 x 128 pixels for each of 600 clips would be 11 MB."""
     loader = iter(build_train_loader(_cfg(folder, num_workers=1, tolerance=0.2)))
     clips = itertools.chain.from_iterable(sample["clips"] for batch in loader for sample in batch)
-    _exhaust(clips, 600)  # pages that the process shares with its parent, and the allocator's pools, are touched by then
+    _exhaust(
+        clips, 600
+    )  # pages that the process shares with its parent, and the allocator's pools, are touched by then
     (worker,) = multiprocessing.active_children()
     before = _resident_bytes(worker.pid)
     _exhaust(clips, num_clips)

@@ -100,7 +100,7 @@ class PretrainMapper:
     def decode(self, record, rng):
         """Draw when the clips start and decode them; return start times (list of float) and clips (see `crop_clip`)."""
         with open_video(record["file_name"], backend=self.decoder, timeout_s=self.decode_timeout_s) as video:
-            duration_s = record["duration_s"] if "duration_s" in record else video.duration_s
+            duration_s = record.get("duration_s") or video.duration_s
             starts_s, times_s = self._draw_times(rng, duration_s, self.frame_rate or video.fps)
             clips = video.decode_clips(times_s, "yuv")
         if self.is_train and self.num_clips == 1:
