@@ -1,4 +1,4 @@
-# Everything runs in .venv, which the first target creates; PYTHON is the interpreter it is made from (3.10 or newer).
+# Everything runs in .venv, which the first target creates; PYTHON is the interpreter it is made from (3.11 or newer).
 PYTHON ?= python3
 RUN := .venv/bin/python
 

@@ -28,7 +28,7 @@ build-backend = "setuptools.build_meta"
 name = "detectron2"
 version = "0.6"
 description = "detectron2 0.6, pure Python: without the operators that need its C++ extension"
-requires-python = ">=3.10"
+requires-python = ">=3.11"
 dependencies = [
   "Pillow>=7.1", "matplotlib", "pycocotools>=2.0.2", "termcolor>=1.1", "yacs>=0.1.8", "tabulate", "cloudpickle",
   "tqdm>4.29.0", "tensorboard", "fvcore>=0.1.5,<0.1.6", "iopath>=0.1.7,<0.1.10", "omegaconf>=2.1", "hydra-core>=1.1",
