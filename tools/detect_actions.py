@@ -6,7 +6,7 @@
 
 `--proposals` are people at the key frames that are wanted, as datasets/prepare_proposals.py writes them; with
 `--whole-frame` there is one box, the picture, at every second instead.  Written are detections.csv (AVA's result
-format) and an annotated copy of each video.
+format) and an annotated copy of each video; a broken one costs the others nothing, and is named at the end.
 """
 
 import argparse
@@ -21,9 +21,9 @@ from tqdm import tqdm
 
 from vdet_ssl.checkpoint import CheckpointError, VideoCheckpointer
 from vdet_ssl.config import ConfigError, load_cfg
-from vdet_ssl.data.ava_csv import key_frame_id, read_boxes, read_label_map, write_boxes
+from vdet_ssl.data.ava_csv import read_label_map, write_boxes
 from vdet_ssl.data.build import build_test_loader
-from vdet_ssl.data.datasets.ava_proposals import add_proposals
+from vdet_ssl.data.datasets.ava_proposals import proposal_fields, read_proposals
 from vdet_ssl.data.decode import VideoError, probe
 from vdet_ssl.engine import VideoTrainer
 from vdet_ssl.evaluation.ava_evaluator import boxes_and_scores, detections_table
@@ -45,38 +45,37 @@ def parse_arguments():
     return parser.parse_args()
 
 
-def whole_frame_records(videos):
-    """Return a record for every second of each video, with the picture as the one person in it."""
-    records = []
-    for path in videos:
-        for second in range(max(int(probe(path).duration_s), 1)):
-            people = {
-                "proposal_boxes": np.array([[0, 0, 1, 1]], np.float32),
-                "proposal_scores": np.ones(1, np.float32),
-            }
-            records.append({**_record(path, str(second)), **people})
-    return records
+def whole_frame_records(path):
+    """Return a record for every second of a video, with the picture as the one person in it."""
+    picture = np.array([[0, 0, 1, 1, 1]], np.float32)
+    return [_record(path, second, picture) for second in range(max(int(probe(path).duration_s), 1))]
 
 
 def proposal_records(videos, proposals):
-    """Return a record for every key frame of each video that the proposals name."""
+    """Return, for each video, a record for every one of its key frames that the proposals name, in order of time."""
     paths = {path.stem: path for path in videos}
-    frames = read_boxes(proposals).key_frames
-    records = [_record(paths[video_id], timestamp) for video_id, timestamp in frames if video_id in paths]
-    without = set(paths) - {record["video_id"] for record in records}
+    records = {path: [] for path in videos}
+    people = read_proposals(proposals)
+    for (video_id, microseconds), found in sorted(people.items(), key=lambda item: item[0]):
+        if video_id in paths:
+            path = paths[video_id]
+            records[path].append(_record(path, microseconds / 1e6, found))
+    without = [str(path) for path, found in records.items() if not found]
     if without:
-        raise ConfigError(f"{proposals} has no people in {', '.join(sorted(without))}; it names {frames[:3]} ...")
-    add_proposals(records, proposals)
-    return sorted(records, key=lambda record: key_frame_id(record["video_id"], record["timestamp"]))
+        raise ConfigError(
+            f"{proposals} has no people in {', '.join(without)}; it has (video id, microseconds) like {list(people)[:3]}"
+        )
+    return records
 
 
-def _record(path, timestamp):
+def _record(path, time_s, people):
     return {
         "file_name": str(path),
         "video_id": path.stem,
-        "timestamp": timestamp,
-        "timestamp_s": float(timestamp),
+        "timestamp": f"{time_s:.10g}",
+        "timestamp_s": float(time_s),
         "start_s": 0.0,
+        **proposal_fields(people),
     }
 
 
@@ -88,16 +87,17 @@ def build_detector(cfg):
     return model
 
 
-def detect(cfg, records, action_ids):
-    """Return the BoxTable of all detections."""
-    DatasetCatalog.register("videos_to_detect", lambda: records)
-    MetadataCatalog.get("videos_to_detect").set(evaluator_type="ava")
-    model, found = build_detector(cfg), {}
+def detect(cfg, model, records):
+    """Return what the detector finds in one video: (video id, timestamp) -> boxes and scores."""
+    name = records[0]["file_name"]
+    DatasetCatalog.register(name, lambda: records)
+    MetadataCatalog.get(name).set(evaluator_type="ava")
+    found = {}
     with inference_context(model), torch.no_grad():
-        for batch in tqdm(build_test_loader(cfg, "videos_to_detect"), unit="batch"):
+        for batch in tqdm(build_test_loader(cfg, name), unit="batch", desc=records[0]["video_id"]):
             for sample, output in zip(batch, model(batch), strict=True):
                 found[sample["video_id"], sample["timestamp"]] = boxes_and_scores(output["instances"])
-    return detections_table(found, action_ids)
+    return found
 
 
 def main():
@@ -113,19 +113,29 @@ def main():
         )
     if len({path.stem for path in args.videos}) < len(args.videos):
         raise ConfigError("two of --videos have the same name; results could not be told apart")
-    records = whole_frame_records(args.videos) if args.whole_frame else proposal_records(args.videos, args.proposals)
-    table = detect(cfg, records, list(class_names))
+    records = None if args.whole_frame else proposal_records(args.videos, args.proposals)
+    model = build_detector(cfg)
     args.output.mkdir(parents=True, exist_ok=True)
+    found, broken = {}, []
+    for path in args.videos:
+        try:
+            found_here = detect(cfg, model, records[path] if records else whole_frame_records(path))
+            found |= found_here
+            table = detections_table(found_here, list(class_names))
+            shown = key_frames_of_table(table, class_names, path.stem, top_k=args.top_k, min_score=args.min_score)
+            write_annotated_video(path, args.output / f"{path.stem}_annotated.mp4", shown)
+            print(args.output / f"{path.stem}_annotated.mp4")
+        except VideoError as error:
+            broken.append(str(error))
+    table = detections_table(found, list(class_names))
     write_boxes(args.output / "detections.csv", table)
     print(f"{args.output / 'detections.csv'}: {len(table)} detections at {len(table.key_frames)} key frames")
-    for path in args.videos:
-        shown = key_frames_of_table(table, class_names, path.stem, top_k=args.top_k, min_score=args.min_score)
-        write_annotated_video(path, args.output / f"{path.stem}_annotated.mp4", shown)
-        print(args.output / f"{path.stem}_annotated.mp4")
+    if broken:
+        sys.exit("\n  ".join([f"{len(broken)} of {len(args.videos)} videos are broken:", *broken]))
 
 
 if __name__ == "__main__":
     try:
         main()
-    except (ValueError, OSError, CheckpointError, VideoError) as e:
+    except (ValueError, OSError, CheckpointError) as e:
         sys.exit(f"{type(e).__name__}: {e}")

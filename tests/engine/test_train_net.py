@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -183,6 +184,18 @@ def test_the_number_of_classes_is_checked_before_training(toy, tmp_path):
         run_here(*detector, "DATASETS.TRAIN", toy / "toy.yaml", "OUTPUT_DIR", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("model", "name", "message"),
+    [
+        ("BYOL", "toy.yaml", "toy.yaml is a data set of the kind 'ava', BYOL takes 'videos'"),
+        ("ActionDetector", "movies", "movies is a data set of the kind 'videos', ActionDetector takes 'ava'"),
+    ],
+)
+def test_the_kind_of_the_data_is_checked_before_training(toy, tmp_path, model, name, message):
+    with pytest.raises(ConfigError, match=message):
+        run_here("MODEL.META_ARCHITECTURE", model, "DATASETS.TRAIN", toy / name, "OUTPUT_DIR", tmp_path)
+
+
 def test_proposals_are_read_before_training(toy, tmp_path):
     detector = ["MODEL.META_ARCHITECTURE", "ActionDetector", "MODEL.ROI_HEADS.NUM_CLASSES", 3]
     detector += ["MODEL.LOAD_PROPOSALS", True, "DATASETS.TRAIN", toy / "toy.yaml", "DATASETS.TEST", toy / "toy.yaml"]
@@ -225,6 +238,14 @@ def toy(tmp_path_factory, make_video):
     return folder
 
 
+def boxes_of(toy, video_id):
+    """Yield (second, box) of each key frame of a video of the toy."""
+    for row in (toy / "people.csv").read_text().splitlines():
+        name, second, *box = row.split(",")[:6]
+        if name == video_id:
+            yield int(second), [float(x) for x in box]
+
+
 def test_the_detector_overfits_a_toy_of_three_classes_and_runs_on_a_bare_video(toy, tmp_path):
     arguments = [
         *("MODEL.META_ARCHITECTURE", "ActionDetector", "MODEL.ROI_HEADS.NUM_CLASSES", 3),
@@ -253,10 +274,16 @@ def test_the_detector_overfits_a_toy_of_three_classes_and_runs_on_a_bare_video(t
     (again,) = (tmp_path / "again").glob("inference/*/results.json")
     assert json.loads(again.read_text()) == json.loads(results.read_text())
 
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes((toy / "movies/v0.mp4").read_bytes()[:2000])
+    people = {f"v0,{second:04d}": [box] for second, box in boxes_of(toy, "v0")} | {"broken,0001": [[0, 0, 1, 1]]}
+    (tmp_path / "people.pkl").write_bytes(pickle.dumps(people))
     command = [sys.executable, ROOT / "tools/detect_actions.py", "--config-file", output / "config.yaml"]
-    command += ["--videos", toy / "movies/v0.mp4", "--proposals", toy / "people.csv"]
+    command += ["--videos", broken, toy / "movies/v0.mp4", "--proposals", tmp_path / "people.pkl"]
     command += ["--label-map", toy / "actions.pbtxt", "--output", tmp_path / "bare"]
-    subprocess.run([*command, "MODEL.WEIGHTS", output / "model_final.pth"], check=True, cwd=ROOT)
+    command += ["MODEL.WEIGHTS", output / "model_final.pth"]
+    done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and f"1 of 2 videos are broken:\n  {broken}: " in done.stderr
     first = (tmp_path / "bare/detections.csv").read_text().splitlines()[:3]
     scores = {int(row.split(",")[6]): float(row.split(",")[7]) for row in first}
     assert max(scores, key=scores.get) == 1

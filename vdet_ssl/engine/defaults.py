@@ -32,8 +32,9 @@ def setup(args):
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         logger.info("No GPU is available: MODEL.DEVICE is cpu")
         cfg.MODEL.DEVICE = "cpu"
-    check_classes(cfg, cfg.DATASETS.TEST if args.eval_only else (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
-    if args.eval_only or evaluates(cfg):
+    tests = args.eval_only or evaluates(cfg)
+    check_datasets(cfg, (() if args.eval_only else cfg.DATASETS.TRAIN) + (cfg.DATASETS.TEST if tests else ()))
+    if tests:
         load_test_sets(cfg)
     if not args.eval_only:
         resolve_schedule(cfg, dataset_size(cfg.DATASETS.TRAIN))
@@ -42,10 +43,18 @@ def setup(args):
     return cfg
 
 
-def check_classes(cfg, names):
-    """Raise ConfigError if the detector's classes are not as many as those of a data set that names its own."""
+def check_datasets(cfg, names):
+    """Raise ConfigError if a data set is not of the kind that the model takes, or names another number of classes."""
+    wanted = getattr(architecture(cfg), "evaluator_type", None)
     for name in dict.fromkeys(names):
-        classes = MetadataCatalog.get(ensure_registered(name)).get("thing_classes")
+        metadata = MetadataCatalog.get(ensure_registered(name))
+        kind = metadata.get("evaluator_type")
+        if None not in (wanted, kind) and kind != wanted:
+            raise ConfigError(
+                f"{name} is a data set of the kind {kind!r}, {cfg.MODEL.META_ARCHITECTURE} takes {wanted!r} "
+                "(datasets/README.md says which files give which)"
+            )
+        classes = metadata.get("thing_classes")
         if classes is not None and len(classes) != cfg.MODEL.ROI_HEADS.NUM_CLASSES:
             raise ConfigError(
                 f"{name} has {len(classes)} classes, MODEL.ROI_HEADS.NUM_CLASSES is {cfg.MODEL.ROI_HEADS.NUM_CLASSES}"
@@ -65,8 +74,12 @@ def evaluates(cfg):
 
 def trainer_class(cfg):
     """SSLTrainer where MODEL.META_ARCHITECTURE is a self-supervised method, else VideoTrainer."""
+    return SSLTrainer if issubclass(architecture(cfg), SSLMethod) else VideoTrainer
+
+
+def architecture(cfg):
+    """Return the class that MODEL.META_ARCHITECTURE names; ConfigError if there is none."""
     if cfg.MODEL.META_ARCHITECTURE not in META_ARCH_REGISTRY:
         known = ", ".join(name for name, _ in META_ARCH_REGISTRY)
         raise ConfigError(f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE!r} is none of {known}")
-    architecture = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
-    return SSLTrainer if issubclass(architecture, SSLMethod) else VideoTrainer
+    return META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)

@@ -14,24 +14,19 @@ logger = logging.getLogger(__name__)
 
 
 def add_proposals(records, path):
-    """Add the detected people of a file to the records of `load_ava`, in place.
+    """Add the detected people of a file (see `read_proposals`) to the records of `load_ava`, in place.
 
-    A record gets "proposal_boxes": float32 (M, 4), XYXY in 0..1, and "proposal_scores": float32 (M,); M may be 0.
+    A record gets the `proposal_fields` of its people, of whom there may be none.
 
-    Args:
-        path: *.csv or *.csv.gz as PySlowFast's: video_id,timestamp,x1,y1,x2,y2,action_id or nothing,score; a box that
-            has several rows, one for each action, counts once.  *.pkl as mmaction2's: dict "video_id,timestamp" ->
-            array (M, 4) or (M, 5) of boxes XYXY in 0..1 and, where given, their score (else 1).
     Raises:
-        ValueError: the file is not one of these (the message says which line or key), or has none of the key frames.
+        ValueError: as `read_proposals`, or the file has none of the key frames.
     """
-    people = _read_pickle(path) if path.endswith((".pkl", ".pickle")) else _read_csv(path)
+    people = read_proposals(path)
     hits = 0
     for record in records:
         found = people.get(key_frame_id(record["video_id"], record["timestamp"]))
         hits += found is not None
-        found = np.zeros((0, 5), np.float32) if found is None else found
-        record["proposal_boxes"], record["proposal_scores"] = found[:, :4], found[:, 4]
+        record |= proposal_fields(np.zeros((0, 5), np.float32) if found is None else found)
     if records and not hits:
         names = [f"{record['video_id']},{record['timestamp']}" for record in records[:3]]
         raise ValueError(
@@ -39,6 +34,26 @@ def add_proposals(records, path):
             f"file has (video id, microseconds) like {list(people)[:3]}"
         )
     logger.info(f"{path}: people in {hits} of {len(records)} key frames")
+
+
+def proposal_fields(found):
+    """Return the fields of a record that hold its people, float32 (M, 5): "proposal_boxes" and "proposal_scores"."""
+    return {"proposal_boxes": found[:, :4], "proposal_scores": found[:, 4]}
+
+
+def read_proposals(path):
+    """Read detected people.
+
+    Args:
+        path: *.csv or *.csv.gz as PySlowFast's: video_id,timestamp,x1,y1,x2,y2,action_id or nothing,score; a box that
+            has several rows, one for each action, counts once.  *.pkl as mmaction2's: dict "video_id,timestamp" ->
+            array (M, 4) or (M, 5) of boxes XYXY in 0..1 and, where given, their score (else 1).
+    Returns:
+        dict, `key_frame_id` -> float32 (M, 5): XYXY in 0..1 and score.
+    Raises:
+        ValueError: the file is not one of these (the message says which line or key).
+    """
+    return _read_pickle(path) if path.endswith((".pkl", ".pickle")) else _read_csv(path)
 
 
 def _read_csv(path):
