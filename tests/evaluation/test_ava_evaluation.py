@@ -292,6 +292,11 @@ def test_tool_names_the_wrong_line(files):
     assert "Traceback" not in done.stderr and not (files / "out.json").exists()
 
 
+def test_swapped_files_are_noticed(files):
+    with pytest.raises(ValueError, match=r"det.csv:1: person_id is 0\.\d+, no whole number: are these detections"):
+        evaluate_files(*(str(files / name) for name in ("det.csv", "gt.csv", "list.pbtxt")))
+
+
 def test_the_metric_does_not_import_torch():
     code = "import sys, vdet_ssl.evaluation.ava_evaluation; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT)}, check=True)

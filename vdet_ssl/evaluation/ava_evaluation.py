@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from vdet_ssl.data.ava_csv import BoxTable, read_boxes, read_excluded, read_label_map
+from vdet_ssl.data.ava_csv import AvaFormatError, BoxTable, line_of_row, read_boxes, read_excluded, read_label_map
 
 IOU_THRESHOLD = 0.5
 OFFICIAL_CAPACITY = 50
@@ -55,6 +55,11 @@ def evaluate_files(ground_truth, detections, label_map, capacity=None, excluded=
     """Evaluate csv files; arguments as in `evaluate`, each the path of a file."""
     keys = read_excluded(excluded) if excluded else frozenset()
     truth = read_boxes(ground_truth, score="person_id")
+    wrong = truth.score % 1 != 0
+    if wrong.any():
+        row = int(wrong.argmax())
+        reason = f"person_id is {truth.score[row]:g}, no whole number: are these detections, not the ground truth?"
+        raise AvaFormatError(ground_truth, line_of_row(ground_truth, row), reason)
     return evaluate(truth, read_boxes(detections), read_label_map(label_map), capacity, keys)
 
 
