@@ -9,6 +9,7 @@ where there are labels, `<key>.cls` in uncompressed tar files, here or at any UR
 
 import argparse
 import os
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,6 +22,8 @@ from vdet_ssl.data.storage import is_remote
 def write_index(pattern, output):
     """Write the index of shards to a parquet file, with the shards' paths relative to its folder; return its length."""
     table = index_shards(pattern, VIDEO_EXTENSIONS)
+    if len(table) == 0:
+        raise ValueError(f"{pattern}: there is no video in it")
     folder = os.path.dirname(os.path.abspath(output))
     shards = [path if is_remote(path) else os.path.relpath(path, folder) for path in table["shard"].to_pylist()]
     table = table.set_column(table.column_names.index("shard"), "shard", pa.array(shards, pa.string()))
@@ -33,7 +36,10 @@ def main():
     parser.add_argument("shards", help="pattern of tar files: {000..127} counts, * ? [...] are looked up")
     parser.add_argument("output", help="parquet file to write")
     args = parser.parse_args()
-    print(f"{write_index(args.shards, args.output)} videos in {args.output}")
+    try:
+        print(f"{write_index(args.shards, args.output)} videos in {args.output}")
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@
 DATASETS.TRAIN then takes the manifest; videos that cannot be decoded completely are in it with the reason, and are not
 trained on.  New files go beside the manifest, under the paths of the old ones.
 
-It can be stopped and started again at any time: what is done is noted in `<manifest>.parts`.  On several machines that
+It can be stopped and started again at any time: what is done is noted in `<manifest>.parts`, and done again only where
+the file has changed since, or --retry-broken asks for it.  On several machines that
 share this folder, give each its part of the videos, --shard 0/4 to 3/4; the last one to end writes the manifest.
 """
 
@@ -15,6 +16,7 @@ import argparse
 import contextlib
 import functools
 import json
+import logging
 import os
 import re
 import sys
@@ -28,7 +30,8 @@ from tqdm import tqdm
 from vdet_ssl.data.datasets.videos import load_videos
 from vdet_ssl.data.decode import VideoError, decode_clips
 from vdet_ssl.data.manifest import examine, write_manifest
-from vdet_ssl.data.transcode import PROFILES, transcode
+from vdet_ssl.data.storage import is_remote
+from vdet_ssl.data.transcode import DISK_IS_FULL, PROFILES, transcode
 from vdet_ssl.data.workers import Lost, WorkerPool
 
 _PATHS_SHOWN = 5  # of broken videos, for each reason; all are in the manifest
@@ -45,16 +48,20 @@ def prepare(record, options):
     row = examine(source, timeout_s=options.timeout)
     if row["error"] or target is None:
         return row
-    before = {"source_bytes": row["file_bytes"], "source_decode_s": decode_s(source, row)}
     try:
+        before = {"source_bytes": row["file_bytes"], "source_decode_s": decode_s(source, row)}
         settings = {"profile": options.transcode, "short_side": options.short_side, "crf": options.crf}
         transcode(source, target, **settings, timeout_s=options.timeout)
+        after = examine(target, timeout_s=options.timeout) | before
+        if not after["error"] and after["num_frames"] != row["num_frames"]:
+            after["error"] = f"transcoding gave {after['num_frames']} of {row['num_frames']} frames"
+        return after if after["error"] else after | {"decode_s": decode_s(target, after)}
     except VideoError as error:
         return row | {"error": error.reason}
-    after = examine(target, timeout_s=options.timeout)
-    if not after["error"] and after["num_frames"] != row["num_frames"]:
-        after["error"] = f"transcoding gave {after['num_frames']} of {row['num_frames']} frames"
-    return after | before | ({} if after["error"] else {"decode_s": decode_s(target, after)})
+    except OSError as error:
+        if error.errno in DISK_IS_FULL:
+            return {"stop": f"{target}: {error.strerror}"}
+        return row | {"error": f"{target}: {error.strerror}"}
 
 
 def decode_s(path, row):
@@ -69,10 +76,13 @@ def decode_s(path, row):
 def list_videos(options):
     """Return the records of all videos, each with "path" (in the manifest) and "target" (None: not transcoded)."""
     records = [dict(record) for record in load_videos(str(options.videos))]
+    if "shard" in records[0] or is_remote(records[0]["file_name"]):
+        sys.exit(f"{options.videos}: only files on this machine can be prepared, not those in tar files or at a URL")
+    folder = options.manifest.parent.absolute()
+    if options.transcode and folder.resolve().is_relative_to(options.videos.resolve()):
+        sys.exit(f"{folder} is in {options.videos}: the new files would be videos of it; write the manifest elsewhere")
     files = [os.path.abspath(record["file_name"]) for record in records]
-    if "shard" in records[0]:
-        sys.exit(f"{options.videos}: videos in tar files cannot be prepared; take the files that went into them")
-    folder, root = options.manifest.parent.absolute(), os.path.commonpath([os.path.dirname(file) for file in files])
+    root = os.path.commonpath([os.path.dirname(file) for file in files])
     for record, file in zip(records, files, strict=True):
         target = folder / Path(os.path.relpath(file, root)).with_suffix(".mp4") if options.transcode else None
         record |= {"target": target, "path": os.path.relpath(target or file, folder)}
@@ -80,21 +90,38 @@ def list_videos(options):
         value, count = Counter(str(record[what]) for record in records).most_common(1)[0]
         if value != "None" and count > 1:
             sys.exit(f"{options.videos}: {count} of the videos would be {value}")
-    overwritten = {str(record["target"]) for record in records} & set(files)
-    if overwritten:
-        sys.exit(f"{min(overwritten)} would be overwritten; write the manifest to another folder")
+    if options.transcode:
+        overwritten = {os.path.realpath(record["target"]) for record in records} & set(map(os.path.realpath, files))
+        if overwritten:
+            sys.exit(f"{min(overwritten)} would be overwritten; write the manifest to another folder")
     return records
 
 
-def read_parts(folder, settings):
-    """Return what is done with these settings: path -> row; of several rows the last one that was written counts."""
+def read_parts(folder):
+    """Return all rows that were noted, in the order of time: of videos that are done, or "begun" to be transcoded."""
     rows = []
     for part in folder.glob("*.jsonl"):
         for line in part.read_text().splitlines():
             with contextlib.suppress(json.JSONDecodeError):  # empty, or half a line: stopped while writing
                 rows.append(json.loads(line))
-    rows = sorted((row for row in rows if row["settings"] == settings), key=lambda row: row["time"])
-    return {row["path"]: row for row in rows}
+    return sorted(rows, key=lambda row: row["time"])
+
+
+def done_with(rows, settings):
+    """Return path -> row of the videos that are done with these settings; of several rows the last one counts."""
+    return {row["path"]: row for row in rows if row["settings"] == settings and "begun" not in row}
+
+
+def is_final(record, row, retry_broken):
+    """Whether a video need not be looked at again: its file is as it was."""
+    if row is None or (retry_broken and row["error"]):
+        return False
+    try:
+        stat = os.stat(record["file_name"])
+    except OSError:
+        return bool(row["error"])
+    size = row.get("source_bytes", row.get("file_bytes", stat.st_size))
+    return stat.st_size == size and stat.st_mtime <= row["time"]
 
 
 def settings_of(options):
@@ -114,14 +141,25 @@ def work(records, options, part):
     bar = tqdm(total=len(records), unit="video", mininterval=1.0, smoothing=0.02)
     broken = 0
     with contextlib.closing(pool), part.open("a") as file, bar:
-        for record, row in pool.imap(records):
-            if isinstance(row, Lost):
-                row = {"error": row.reason}
-            names = [name for name in ("path", "video_id", "label") if name in record]
-            row = {**{name: record[name] for name in names}, **row}
+
+        def note(row):
             row |= {"settings": settings_of(options), "time": time.time()}
             file.write("\n" + json.dumps(row))  # a line that a stop left unfinished stays alone
             file.flush()
+
+        def begun():
+            for record in records:
+                if record["target"]:
+                    note({"path": record["path"], "begun": True})
+                yield record
+
+        for record, row in pool.imap(begun()):
+            if isinstance(row, Lost):
+                row = {"error": row.reason}
+            if "stop" in row:
+                sys.exit(f"stopped: {row['stop']}; the same command goes on from here")
+            names = [name for name in ("path", "video_id", "label") if name in record]
+            note({**{name: record[name] for name in names}, **row})
             broken += bool(row["error"])
             bar.set_postfix(broken=broken, refresh=False)
             bar.update()
@@ -143,14 +181,16 @@ def summarize(rows):
     durations_s = np.array([row["duration_s"] for row in good])
     names = {"t_mean": np.mean, "t_std": np.std, "t_min": np.min, "t_median": np.median, "t_max": np.max}
     values = [f"{name} {function(durations_s):.1f} s" for name, function in names.items()]
-    lines.append(f"duration  {'  '.join(values)}  total {durations_s.sum() / 3600:.1f} h")
+    lines.append(f"duration  {'  '.join(values)}  total {durations_s.sum() / 3600:.2f} h")
     size = sum(row["file_bytes"] for row in good)
-    lines.append(f"size  {size / 1e9:.3f} GB")
+    lines.append(f"size  {size / 1e6:.1f} MB")
     both = [row for row in good if "decode_s" in row]
     if both:
         lines[-1] += f", x {size / sum(row['source_bytes'] for row in both):.2f} of before"
         new, old = (1e3 * np.mean([row[name] for row in both]) for name in ("decode_s", "source_decode_s"))
-        lines.append(f"decoding four clips of 8 x 8  {new:.0f} ms, x {new / old:.2f} of before ({old:.0f} ms)")
+        lines.append(
+            f"decoding four clips of 8 frames, every 8th  {new:.0f} ms, x {new / old:.2f} of before ({old:.0f} ms)"
+        )
     return "\n".join(lines)
 
 
@@ -160,7 +200,7 @@ def parse_args():
         "videos", type=Path, help="folder, or list: .csv or .txt with a path and perhaps a label a line"
     )
     parser.add_argument("manifest", type=Path, help=".parquet file to write")
-    parser.add_argument("--transcode", choices=PROFILES, help="see vdet_ssl/data/transcode.py")
+    parser.add_argument("--transcode", choices=PROFILES, help="bframes: half the time; intra: less still, but large")
     parser.add_argument("--short-side", type=int, default=0, help="pixels that the shorter side is reduced to; 0: none")
     parser.add_argument("--crf", type=int, default=20, help="x264's rate factor: lower is better and larger")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
@@ -177,29 +217,39 @@ def parse_args():
     for name, least in (("jobs", 1), ("short_side", 0), ("crf", 0), ("timeout", 0), ("memory_gb", 0)):
         if getattr(options, name) < least:
             parser.error(f"--{name.replace('_', '-')} is {getattr(options, name)}; it has to be at least {least}")
+    for name in ("short_side", "crf"):
+        if getattr(options, name) != parser.get_default(name) and not options.transcode:
+            parser.error(f"--{name.replace('_', '-')} needs --transcode bframes or --transcode intra")
+    if options.crf > 51:
+        parser.error(f"--crf is {options.crf}; x264 has 0 (lossless) to 51")
     return options, int(shard[1]), int(shard[2])
 
 
 def main():
     options, index, count = parse_args()
-    parts = Path(f"{options.manifest}.parts")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     records = list_videos(options)
-    if not parts.exists():  # else the new files are those of an earlier start
-        foreign = next((str(r["target"]) for r in records if r["target"] and r["target"].exists()), None)
-        if foreign is not None:
-            sys.exit(f"{foreign} is there already: remove it, or write the manifest to another folder")
+    mine = records[index::count]
+    parts = Path(f"{options.manifest}.parts")
+    rows = read_parts(parts)
+    ours = {row["path"] for row in rows if row["settings"]}
+    for record in mine:
+        if record["target"] and record["path"] not in ours and os.path.lexists(record["target"]):
+            sys.exit(f"{record['target']} is there already, of something else; write the manifest to another folder")
     parts.mkdir(parents=True, exist_ok=True)
-    done = read_parts(parts, settings_of(options))
-    is_final = {path for path, row in done.items() if not (options.retry_broken and row["error"])}
-    todo = [record for record in records[index::count] if record["path"] not in is_final]
+    done = done_with(rows, settings_of(options))
+    todo = [record for record in mine if not is_final(record, done.get(record["path"]), options.retry_broken)]
     if todo:
         work(todo, options, parts / f"{index}_of_{count}.jsonl")
-    rows = read_parts(parts, settings_of(options))
-    missing = sum(record["path"] not in rows for record in records)
+    done = done_with(read_parts(parts), settings_of(options))
+    missing = sum(record["path"] not in done for record in records)
     if missing:
-        print(f"{len(records) - missing} of {len(records)} videos are done; the manifest waits for the other shards")
+        print(
+            f"{len(records) - missing} of {len(records)} videos are done with these options; the manifest waits for the "
+            "other shards, with the same options"
+        )
         return
-    rows = [rows[record["path"]] for record in records]
+    rows = [done[record["path"]] for record in records]
     write_manifest(rows, options.manifest)
     print(f"{summarize(rows)}\nmanifest  {options.manifest}")
 

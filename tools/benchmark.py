@@ -36,7 +36,10 @@ def main():
             command.add_argument("--json", type=Path, help="file to write the figures to")
             command.set_defaults(run=module.run)
     args = parser.parse_args()
-    figures = args.run(args)
+    try:
+        figures = args.run(args)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1) + "\n")
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import inference_context
+from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
 
 from vdet_ssl.checkpoint import CheckpointError, VideoCheckpointer
@@ -52,7 +53,10 @@ def whole_frame_records(path):
 
 
 def proposal_records(videos, proposals):
-    """Return, for each video, a record for every one of its key frames that the proposals name, in order of time."""
+    """Return, for each video, a record for every one of its key frames that the proposals name, in order of time.
+
+    Videos that they do not name have none; ConfigError if that is so for all.
+    """
     paths = {path.stem: path for path in videos}
     records = {path: [] for path in videos}
     people = read_proposals(proposals)
@@ -60,10 +64,10 @@ def proposal_records(videos, proposals):
         if video_id in paths:
             path = paths[video_id]
             records[path].append(_record(path, microseconds / 1e6, found))
-    without = [str(path) for path, found in records.items() if not found]
-    if without:
+    if not any(records.values()):
+        (name, microseconds), *_ = [*people, ("nothing", 0)]
         raise ConfigError(
-            f"{proposals} has no people in {', '.join(without)}; it has (video id, microseconds) like {list(people)[:3]}"
+            f"{proposals} has no people in any of --videos; it has {name} at {microseconds / 1e6:g} s, say"
         )
     return records
 
@@ -102,6 +106,7 @@ def detect(cfg, model, records):
 
 def main():
     args = parse_arguments()
+    setup_logger(name="vdet_ssl")
     cfg = load_cfg(args.config_file, args.opts)
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
@@ -119,7 +124,11 @@ def main():
     found, broken = {}, []
     for path in args.videos:
         try:
-            found_here = detect(cfg, model, records[path] if records else whole_frame_records(path))
+            records_here = records[path] if records else whole_frame_records(path)
+            if not records_here:
+                print(f"{path}: no people in {args.proposals}, nothing to detect")
+                continue
+            found_here = detect(cfg, model, records_here)
             found |= found_here
             table = detections_table(found_here, list(class_names))
             shown = key_frames_of_table(table, class_names, path.stem, top_k=args.top_k, min_score=args.min_score)

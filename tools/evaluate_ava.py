@@ -40,9 +40,9 @@ def main():
     try:
         Path(args.output).parent.mkdir(parents=True, exist_ok=True)
         result = evaluate_files(args.ground_truth, args.detections, args.label_map, args.capacity, args.excluded)
+        Path(args.output).write_text(json.dumps(result.as_dict(), indent=1) + "\n")
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    Path(args.output).write_text(json.dumps(result.as_dict(), indent=1) + "\n")
     print(result.table())
     print(f"({result.describe()})")
 

@@ -76,13 +76,29 @@ def test_empty_file(write):
         ("a,0904,0.1,0.2,0.3,0.4,12,inf", "likelihood is not a number: 'inf'"),
         ("a,0904,0.1,0.2,0.3,0.4,walk,0.5", "action_id is not a whole number: 'walk'"),
         ("a,0904,0.1,0.2,0.3,0.4,1.5,0.5", "action_id is not a whole number: '1.5'"),
+        ("a,0904,0.1,0.2,0.3,0.4,99999999999999999999,0.5", "action_id is not a whole number: '9+'"),
         ("a,then,0.1,0.2,0.3,0.4,12,0.5", "timestamp is not a number: 'then'"),
+        ("a,inf,0.1,0.2,0.3,0.4,12,0.5", "timestamp is not a number: 'inf'"),
+        ("a,1e300,0.1,0.2,0.3,0.4,12,0.5", "timestamp is no number of seconds: 1e"),
     ],
 )
 def test_wrong_row_is_named_with_its_line(write, row, reason):
     path = write(ROWS + "\n" + row + "\n" + ROWS)
     with pytest.raises(AvaFormatError, match=rf"boxes.csv:6: {reason}"):
         read_boxes(path, score="likelihood")
+
+
+@pytest.mark.parametrize("name", ["latin.csv", "plain.csv.gz", "cut.csv.gz"])
+def test_a_file_that_cannot_be_read_is_named(tmp_path, name):
+    zipped = gzip.compress((1000 * (ROWS + "\n")).encode())
+    content = {
+        "latin.csv": "é,1,0,0,1,1,1,1".encode("latin-1"),
+        "plain.csv.gz": ROWS.encode(),
+        "cut.csv.gz": zipped[:-20],
+    }
+    (tmp_path / name).write_bytes(content[name])
+    with pytest.raises(ValueError, match=f"{name} cannot be read: "):
+        read_boxes(str(tmp_path / name))
 
 
 def test_header_is_refused(write):
@@ -95,9 +111,10 @@ def test_line_of_row(write):
     assert [line_of_row(path, row) for row in range(2)] == [1, 4]
 
 
-def test_what_is_written_is_read_to_the_last_digit(tmp_path):
+@pytest.mark.parametrize("first", ["a b", 'a, "b"'])
+def test_what_is_written_is_read_to_the_last_digit(tmp_path, first):
     rng = np.random.default_rng(0)
-    frames = [("a b", "0902"), ("-c", "903.5"), ("d", "0902")]
+    frames = [(first, "0902"), ("-c", "903.5"), ("d", "0902")]
     table = BoxTable(
         frames, np.sort(rng.integers(0, 3, 50)), rng.random((50, 4)), rng.integers(1, 80, 50), rng.random(50)
     )

@@ -1,4 +1,6 @@
+import contextlib
 import importlib.util
+import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -117,9 +119,73 @@ def test_does_not_overwrite_the_files_of_another_manifest(prepare, collection, t
         prepare(collection, tmp_path / "b.parquet", "--transcode", "bframes")
 
 
-def test_does_not_overwrite_its_input(prepare, collection):
-    with pytest.raises(SystemExit, match="would be overwritten"):
-        prepare(collection, collection / "train.parquet", "--transcode", "intra")
+def test_does_not_overwrite_its_input(prepare, collection, tmp_path):
+    """Not in the folder of the videos, nor below it, nor where a link leads to them, nor after a first run without."""
+    (tmp_path / "link").symlink_to(collection)
+    before = {file: file.read_bytes() for file in collection.rglob("*") if file.is_file()}
+    for videos, folder, message in (
+        (collection, collection, "the new files would be videos of it"),
+        (collection, collection / "fast", "the new files would be videos of it"),
+        (tmp_path / "link", collection, "the new files would be videos of it"),
+        (collection / "train.csv", collection, "would be overwritten"),
+    ):
+        for options in ((), ("--transcode", "intra")):
+            with pytest.raises(SystemExit, match=message) if options else contextlib.nullcontext():
+                prepare(videos, folder / "other.parquet", *options)
+    assert {file: file.read_bytes() for file in before} == before
+
+
+def test_does_not_overwrite_what_it_has_not_made(prepare, collection, tmp_path):
+    """Also where the manifest was begun without transcoding."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/a.mp4").write_text("mine")
+    prepare(collection, tmp_path / "a.parquet")
+    with pytest.raises(SystemExit, match=r"run/a\.mp4 is there already"):
+        prepare(collection, tmp_path / "a.parquet", "--transcode", "intra")
+    assert (tmp_path / "run/a.mp4").read_text() == "mine"
+
+
+def test_what_was_made_but_not_noted_is_made_again(prepare, collection, tmp_path):
+    """The machine went down between the two."""
+    prepare(collection, tmp_path / "a.parquet", "--transcode", "intra")
+    (part,) = (tmp_path / "a.parquet.parts").iterdir()
+    part.write_text("".join(line for line in part.read_text().splitlines(True) if '"checksum"' not in line))
+    assert "5/5" in prepare(collection, tmp_path / "a.parquet", "--transcode", "intra").err
+
+
+def test_changed_files_are_looked_at_again(prepare, make_video, tmp_path):
+    (tmp_path / "a.mp4").write_text("no video")
+    make_video(tmp_path / "b.mp4", num_frames=10)
+    prepare(tmp_path, tmp_path / "a.parquet")
+    make_video(tmp_path / "a.mp4", num_frames=20)
+    assert "1/1" in prepare(tmp_path, tmp_path / "a.parquet").err
+    assert pd.read_parquet(tmp_path / "a.parquet")["num_frames"].tolist() == [20, 10]
+
+
+def test_a_full_disk_stops_it_and_is_no_fault_of_the_videos(collection, tmp_path):
+    """Files may not be larger than 8 kB, which is how a full disk looks to FFmpeg."""
+    command = (
+        f"ulimit -f 8; trap '' XFSZ; exec {sys.executable} {SCRIPT} {collection} {tmp_path}/a.parquet --transcode intra"
+    )
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "File too large; the same command goes on from here" in done.stderr
+    assert not (tmp_path / "a.parquet").exists()
+
+
+def test_a_name_too_long_for_the_new_file_is_a_broken_video(prepare, make_video, tmp_path):
+    """It is noted, and the others are prepared."""
+    (tmp_path / "videos").mkdir()
+    make_video(tmp_path / "videos" / f"{'x' * 250}.mp4", num_frames=10)
+    make_video(tmp_path / "videos" / "y.mp4", num_frames=10)
+    prepare(tmp_path / "videos", tmp_path / "fast/a.parquet", "--transcode", "intra")
+    errors = pd.read_parquet(tmp_path / "fast/a.parquet")["error"]
+    assert "File name too long" in errors[0] and errors.isna()[1]
+
+
+def test_urls_are_refused(prepare, tmp_path):
+    (tmp_path / "list.csv").write_text("s3://bucket/a.mp4\n")
+    with pytest.raises(SystemExit, match="not those in tar files or at a URL"):
+        prepare(tmp_path / "list.csv", tmp_path / "a.parquet")
 
 
 @pytest.mark.parametrize(
@@ -129,6 +195,8 @@ def test_does_not_overwrite_its_input(prepare, collection):
         (["train.parquet", "--shard", "2/2"], "has to be i/n"),
         (["train.parquet", "--timeout", "-1"], "--timeout is -1.0; it has to be at least 0"),
         (["train.parquet", "--short-side", "-10"], "--short-side is -10"),
+        (["train.parquet", "--short-side", "96"], "--short-side needs --transcode"),
+        (["train.parquet", "--transcode", "intra", "--crf", "52"], "--crf is 52"),
     ],
 )
 def test_bad_arguments(prepare, collection, capsys, arguments, message):

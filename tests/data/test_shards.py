@@ -116,6 +116,21 @@ def test_video_without_label_is_refused_where_others_have_one(files, tmp_path):
         load_videos(str(tmp_path / "a.tar"))
 
 
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"0.mp4": b"", "0.side.mp4": b""}, r"a\.tar: 0\.mp4 and 0\.side\.mp4 share a name up to the first dot"),
+        ({"0.mp4": b"", "0.cls": b"waving"}, r"a\.tar: 0\.cls is b'waving', no whole number"),
+    ],
+)
+def test_shards_that_are_not_clear_are_refused(tmp_path, members, message):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name, content in members.items():
+            _add(tar, name, content)
+    with pytest.raises(ValueError, match=message):
+        load_videos(str(tmp_path / "a.tar"))
+
+
 @pytest.mark.parametrize("content", [b"no tar file" * 100, None])
 def test_file_that_is_no_whole_tar_is_named(shards, tmp_path, content):
     path = tmp_path / "a.tar"

@@ -170,6 +170,10 @@ def test_user_errors_end_in_one_line(videos, tmp_path):
         (["TEST.KNN.ENABLED", True], "TEST.KNN.ENABLED needs a list"),
         (["TEST.KNN.ENABLED", True, "DATASETS.TEST", "nowhere.csv"], "nowhere.csv"),
         (["MODEL.WEIGHTS", "nowhere.pth"], "nowhere.pth: there is no such checkpoint"),
+        (
+            ["SOLVER.MAX_EPOCHS", 2],
+            r"SOLVER.MAX_ITER has no effect, since SOLVER.MAX_EPOCHS is 2.0: .* SOLVER.MAX_EPOCHS 0",
+        ),
     ],
 )
 def test_what_does_not_fit_is_said_before_training(videos, tmp_path, overrides, message):

@@ -17,6 +17,7 @@ from vdet_ssl.config import load_cfg
 from vdet_ssl.data.build import build_train_loader
 from vdet_ssl.data.datasets import load_videos
 from vdet_ssl.data.decode import VideoError
+from vdet_ssl.data.loader import on_this_machine
 from vdet_ssl.data.pretrain_mapper import PretrainMapper
 
 VIDEOS_OF_A_BATCH = 8
@@ -67,10 +68,11 @@ def _readable(records, mapper):
     readable = []
     for record in records:
         try:
-            mapper.decode(record, np.random.default_rng(0))
+            with on_this_machine(record) as local_record:
+                mapper.decode(local_record, np.random.default_rng(0))
             readable.append(record)
         except VideoError as error:
-            print(f"left out: {error}")
+            print(f"left out: {record['file_name']}: {error.reason}")
     if not readable:
         raise SystemExit("none of the videos can be decoded")
     return readable
@@ -87,7 +89,8 @@ def _measure_round(cfg, records, k, num_batches):
         for record in batch:
             rng = np.random.default_rng([k, num_clips])
             start = _now()
-            _, clips = mapper.decode(record, rng)
+            with on_this_machine(record) as local_record:
+                _, clips = mapper.decode(local_record, rng)
             decoded = _now()
             samples.append(mapper.augment(clips, rng))
             seconds["decode"] += decoded - start

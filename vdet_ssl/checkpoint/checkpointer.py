@@ -1,6 +1,7 @@
 """Checkpoints: read safely, matched by name, and told apart: what was loaded, what was not, and why."""
 
 import logging
+import math
 import os
 from collections import defaultdict
 from dataclasses import dataclass
@@ -77,8 +78,11 @@ class VideoCheckpointer(DetectionCheckpointer):
         counted = [m for m in matches if (self.whole_model or "backbone." in m.name) and m.numel]
         covered = sum(m.numel for m in counted if not m.problem) / max(sum(m.numel for m in counted), 1)
         if counted and covered < least:
+            lacking = [m.name for m in counted if m.problem]
+            shown = ", ".join(lacking[:4]) + (f" and {len(lacking) - 4} more" if len(lacking) > 4 else "")
             raise CheckpointError(
-                f"{self._path} covers {covered:.1%} of the {part}, less than {least:.1%}; see the table above. "
+                f"{self._path} covers {math.floor(1000 * covered) / 10}% of the {part}, less than {least:.1%}: not {shown} "
+                "(the table above has the reasons). "
                 + (
                     "Evaluation needs all of it."
                     if self.whole_model

@@ -3,10 +3,12 @@
 The data set and the evaluation both read them.  Imports neither torch nor detectron2: command line tools start fast.
 """
 
+import contextlib
 import csv
 import gzip
 import math
 import re
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +19,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 NO_ACTION = -1  # action id of a box without one (detected people)
+_MAX_TIMESTAMP_S = 1e10  # some centuries; beyond, microseconds would not fit into 64 bits
 _COLUMNS = ["video_id", "timestamp", "x1", "y1", "x2", "y2", "action_id", "score"]
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 
@@ -63,7 +66,10 @@ class BoxTable:
 
 def key_frame_id(video_id, timestamp):
     """Return what identifies a key frame: (video id, microseconds); timestamps "0902" and "902.0" are the same."""
-    return video_id, round(float(timestamp) * 1e6)
+    seconds = float(timestamp)
+    if not abs(seconds) < _MAX_TIMESTAMP_S:
+        raise ValueError(f"timestamp is no number of seconds: {timestamp!r}")
+    return video_id, round(seconds * 1e6)
 
 
 def read_boxes(path, score="score"):
@@ -78,7 +84,7 @@ def read_boxes(path, score="score"):
     """
     try:
         table = _read_columns(path)
-    except (pa.ArrowInvalid, ValueError):
+    except (ValueError, OSError):
         return _read_lines(path, score)  # finds the wrong line, or reads a mixture that _read_columns does not know
     finite = np.isfinite(table.boxes).all() and np.isfinite(table.score).all()
     return table if finite else _read_lines(path, score)
@@ -97,7 +103,8 @@ def write_boxes(path, table):
     video_ids, timestamps = zip(*table.key_frames, strict=True) if table.key_frames else ((), ())
     columns = [pa.array(texts, pa.string()).take(pa.array(table.key)) for texts in (video_ids, timestamps)]
     columns += [pa.array(x) for x in (*table.boxes.T, table.action_id, table.score)]
-    options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="none")
+    with_quotes = any(re.search(r'[",\r\n]', text) for text in (*video_ids, *timestamps))
+    options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="needed" if with_quotes else "none")
     pyarrow.csv.write_csv(pa.table(columns, names=_COLUMNS), path, options)
 
 
@@ -117,7 +124,8 @@ def read_excluded(path):
 
 def read_label_map(path):
     """Read an action list (pbtxt with blocks of name and id or label_id) as a dict id -> name in the file's order."""
-    text = Path(path).read_text(encoding="utf-8")
+    with _errors_named(path):
+        text = Path(path).read_text(encoding="utf-8")
     names = {}
     for block in re.finditer(r"\{([^{}]*)\}", text):
         line = text.count("\n", 0, block.start()) + 1
@@ -134,9 +142,20 @@ def read_label_map(path):
     return names
 
 
+@contextlib.contextmanager
 def _open_text(path):
     opener = gzip.open if str(path).endswith(".gz") else open
-    return opener(path, "rt", encoding="utf-8", newline="")
+    with _errors_named(path), opener(path, "rt", encoding="utf-8", newline="") as f:
+        yield f
+
+
+@contextlib.contextmanager
+def _errors_named(path):
+    """Name the file in what is raised by libraries when it is no text, no gzip, or no csv."""
+    try:
+        yield
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error, csv.Error) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
 
 
 def _read_columns(path):
@@ -201,7 +220,7 @@ def _parse_row(row, score):
         return frame, None
     box = [_number(name, text) for name, text in zip(_COLUMNS[2:6], row[2:6], strict=True)]
     action_id = row[6].strip()
-    if action_id and not re.fullmatch(r"[+-]?\d+", action_id):
+    if action_id and not re.fullmatch(r"[+-]?\d{1,18}", action_id):
         raise ValueError(f"action_id is not a whole number: {action_id!r}")
     box.append(_number(score, row[7]) if len(row) == 8 else 1.0)
     return frame, [*box, int(action_id) if action_id else NO_ACTION]

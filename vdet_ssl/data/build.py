@@ -6,6 +6,7 @@ import logging
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.common import DatasetFromList
 from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
 from torch.utils.data import ConcatDataset
 
 from .datasets import VideoList, ensure_registered
@@ -52,6 +53,9 @@ def _proposal_files(cfg, split):
             f"DATASETS.PROPOSAL_FILES_{split} has {len(files)} files, DATASETS.{split} {len(names)} data sets: give one "
             "file for each"
         )
+    for file in files:
+        if not PathManager.exists(file):
+            raise ValueError(f"DATASETS.PROPOSAL_FILES_{split}: {file} does not exist")
     return dict(zip(names, files, strict=True))
 
 

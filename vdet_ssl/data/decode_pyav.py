@@ -154,6 +154,8 @@ class PyAVReader:
             self._fail("no video stream that can be decoded")
         self._stream = streams[0]
         self._codec = self._stream.codec_context
+        if self._codec.width * self._codec.height > MAX_FRAME_PIXELS:
+            self._fail(f"{self._codec.width} x {self._codec.height} pixels are more than is decoded (8K)")
         self._codec.options = options
         self._codec.thread_type = "NONE"  # a packet's skip_frame must not reach others
         self._codec.thread_count = 1

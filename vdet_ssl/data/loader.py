@@ -43,7 +43,7 @@ class Samples:
         record = self.records[index]
         rng = np.random.default_rng([self.seed, epoch, index])
         try:
-            with _on_this_machine(record) as local_record:
+            with on_this_machine(record) as local_record:
                 sample = self.mapper(local_record, rng)
         except VideoError as error:
             return VideoError(record["file_name"], error.reason, index)
@@ -70,7 +70,7 @@ class Samples:
 
 
 @contextlib.contextmanager
-def _on_this_machine(record):
+def on_this_machine(record):
     """The record, with the video in memory under a name that decoders can open if it is in a tar file or elsewhere."""
     if "shard" in record:
         where = {"path": record["shard"], "offset": record["offset"], "num_bytes": record["num_bytes"]}

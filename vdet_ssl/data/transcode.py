@@ -1,5 +1,6 @@
 """Videos encoded anew, once, so that training decodes its clips faster."""
 
+import errno
 import os
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +19,7 @@ PROFILES = {
     "bframes": "keyint=32:min-keyint=32:scenecut=0:bframes=7:b-adapt=0:b-pyramid=none:ref=1:weightp=0:cabac=0",
     "intra": "keyint=1:cabac=0:no-deblock=1",
 }
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _BT601_AND_709 = (1, 5, 6)  # FFmpeg's numbers of the colour matrices that stay as they are; others become BT.601
 
 
@@ -32,6 +34,7 @@ def transcode(source, target, *, profile, short_side, crf, timeout_s):
         timeout_s: seconds after which it is given up; 0: never.
     Raises:
         VideoError: if the source cannot be decoded completely, or x264 refuses it.
+        OSError: if the new file cannot be written.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -41,6 +44,8 @@ def transcode(source, target, *, profile, short_side, crf, timeout_s):
             _encode(reader, container, PROFILES[profile], short_side, crf)
         os.replace(partial, target)
     except av.FFmpegError as error:
+        if error.errno in DISK_IS_FULL:
+            raise OSError(error.errno, error.strerror, str(target)) from error
         raise VideoError(source, f"cannot be encoded anew: {error.strerror}") from error
     finally:
         partial.unlink(missing_ok=True)

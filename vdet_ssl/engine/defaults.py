@@ -15,6 +15,14 @@ from vdet_ssl.solver import resolve_schedule
 
 from .trainer import SSLTrainer, VideoTrainer
 
+_EPOCHS_OF = {
+    "SOLVER.MAX_ITER": "MAX_EPOCHS",
+    "SOLVER.WARMUP_ITERS": "WARMUP_EPOCHS",
+    "SOLVER.STEPS": "STEP_EPOCHS",
+    "SOLVER.CHECKPOINT_PERIOD": "CHECKPOINT_EPOCHS",
+    "TEST.EVAL_PERIOD": "EVAL_EPOCHS",
+}
+
 __all__ = ["default_argument_parser", "setup", "trainer_class"]
 
 
@@ -26,6 +34,7 @@ def setup(args):
     """
     cfg = load_cfg(args.config_file, args.opts)
     check_values(cfg)
+    check_schedule(cfg, args.opts)
     logger = setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="vdet_ssl")
     if cfg.SEED < 0:
         cfg.SEED = comm.shared_random_seed() % 2**31
@@ -41,6 +50,17 @@ def setup(args):
     cfg.freeze()
     default_setup(cfg, args)
     return cfg
+
+
+def check_schedule(cfg, opts):
+    """Raise ConfigError if an override in iterations would have no effect because epochs are given."""
+    for iterations, epochs in _EPOCHS_OF.items():
+        value = cfg.SOLVER[epochs]
+        if iterations in opts and value not in (0, ()):
+            none = "()" if isinstance(value, tuple) else "0"
+            raise ConfigError(
+                f"{iterations} has no effect, since SOLVER.{epochs} is {value}: change that, or add SOLVER.{epochs} {none}"
+            )
 
 
 def check_datasets(cfg, names):

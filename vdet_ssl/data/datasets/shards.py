@@ -32,7 +32,8 @@ def index_shards(pattern, video_extensions):
         pyarrow.Table with columns "shard", "path" (of the member), "video_id" (the key), "offset", "num_bytes" and,
         if there are labels, "label", in the order of the shards.
     Raises:
-        ValueError: a shard that is no uncompressed tar file, or videos of which only some have a label.
+        ValueError: a shard that is no uncompressed tar file, two videos of one key, a label that is no integer, or videos
+            of which only some have one.
     """
     with ThreadPoolExecutor(_THREADS) as pool:
         by_shard = pool.map(lambda shard: _index(shard, video_extensions), expand(pattern))
@@ -54,10 +55,22 @@ def _index(shard, video_extensions):
                 key = os.path.join(folder, name.partition(".")[0])
                 extension = os.path.splitext(name)[1].lower()
                 if extension in video_extensions:
+                    if key in videos:
+                        other = videos[key]["path"]
+                        raise ValueError(
+                            f"{shard}: {other} and {member.name} share a name up to the first dot: rename one"
+                        )
                     where = {"offset": member.offset_data, "num_bytes": member.size}
                     videos[key] = {"shard": shard, "path": member.name, "video_id": key, **where}
                 elif extension == ".cls":
-                    labels[key] = {"label": int(tar.extractfile(member).read())}
+                    labels[key] = {"label": _label(shard, member.name, tar.extractfile(member).read())}
     except (tarfile.TarError, EOFError) as error:
         raise ValueError(f"{shard} is no uncompressed tar file, or is cut off: {error}") from error
     return [{**video, **labels.get(key, {})} for key, video in videos.items()]
+
+
+def _label(shard, path, content):
+    try:
+        return int(content)
+    except ValueError:
+        raise ValueError(f"{shard}: {path} is {content[:20]!r}, no whole number") from None

@@ -4,6 +4,7 @@ import glob
 import logging
 import math
 import os
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,7 +23,10 @@ LIST_EXTENSIONS = (".csv", ".txt", ".parquet")
 VIDEO_EXTENSIONS = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
 _STRINGS = ("path", "video_id", "shard")
 _NUMBERS = {"label": torch.int64, "duration_s": torch.float64, "offset": torch.int64, "num_bytes": torch.int64}
-_HEADERS = ("path", "path,label", "path label")
+_TYPES = {name: pa.string() for name in _STRINGS} | {
+    name: pa.float64() if name == "duration_s" else pa.int64() for name in _NUMBERS
+}
+_HEADERS = ("path", "path,label", "pathlabel")  # without quotes and spaces
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +89,7 @@ def load_videos(path):
 
     A list has one video a line, `path`, `path,label` or `path label` (label: an integer), below an optional header
     `path` or `path,label`; paths are relative to the list's folder.  A manifest (datasets/prepare_videos.py,
-    datasets/index_shards.py) has the columns that `VideoList` names; its rows with an "error" are left out.  A folder
+    datasets/prepare_shards.py) has the columns that `VideoList` names; its rows with an "error" are left out.  A folder
     stands for the *.tar in it or, if there are none, for all the videos below it.
 
     Raises:
@@ -105,50 +109,97 @@ def load_videos(path):
 
 def _read_manifest(path):
     with open_binary(path) as file:
-        table = pq.ParquetFile(file).read()
-    if "path" not in table.column_names:
-        raise ValueError(f'{path} has no column "path"; its columns are {table.column_names}')
-    if "error" in table.column_names:
+        try:
+            table = pq.ParquetFile(file).read()
+        except pa.ArrowException as error:
+            raise ValueError(f"{path} is no parquet file, or is cut off: {error}") from error
+    columns = set(table.column_names)
+    missing = ({"path", "offset", "num_bytes"} if "shard" in columns else {"path"}) - columns
+    if missing:
+        raise ValueError(f"{path} has no column {sorted(missing)}; its columns are {table.column_names}")
+    if "error" in columns:
         num_rows = len(table)
         table = table.filter(pc.equal(pc.fill_null(table["error"].cast(pa.string()), ""), ""))
         logger.info(f"{path}: {num_rows - len(table)} of {num_rows} videos are left out as broken")
-    for name in set(table.column_names) & {"path", "video_id", "shard", "label", "offset", "num_bytes"}:
-        if table[name].null_count:
-            raise ValueError(f'{path}: the column "{name}" is empty in {table[name].null_count} rows')
+        if num_rows and not len(table):
+            raise ValueError(f'{path}: all {num_rows} videos are broken (column "error")')
+    for name in columns & {*_STRINGS, *_NUMBERS}:
+        table = table.set_column(table.column_names.index(name), name, _checked_column(path, name, table[name]))
     return table
 
 
+def _checked_column(path, name, column):
+    """Return a column in its type; ValueError where it has other values."""
+    try:
+        column = column.cast(_TYPES[name])
+    except pa.ArrowException as error:
+        raise ValueError(f'{path}: the column "{name}" has to be {_TYPES[name]}: {error}') from error
+    if name != "duration_s" and column.null_count:
+        raise ValueError(f'{path}: the column "{name}" is empty in {column.null_count} rows')
+    if name != "label" and name in _NUMBERS:
+        wrong = pc.less(column, 0)
+        if name == "duration_s":
+            wrong = pc.or_(wrong, pc.is_inf(column))
+        where = pc.index(wrong, True).as_py()
+        if where >= 0:
+            raise ValueError(f'{path}: the column "{name}" is {column[where].as_py()} in row {where}')
+    return column
+
+
 def _read_list(path):
-    text = read_bytes(path).decode("utf-8-sig")
-    lines = pc.utf8_trim_whitespace(pc.split_pattern(pa.array([text], pa.large_string()), "\n").values)
+    lines = pc.utf8_trim_whitespace(pc.split_pattern(pa.array([_read_text(path)], pa.large_string()), "\n").values)
     numbers = np.flatnonzero(pc.not_equal(lines, ""))
-    if len(numbers) > 0 and lines[numbers[0]].as_py().lower() in _HEADERS:
+    if len(numbers) > 0 and re.sub(r"[\s\"]*(,?)[\s\"]*", r"\1", lines[numbers[0]].as_py().lower()) in _HEADERS:
         numbers = numbers[1:]
     rows = lines.take(pa.array(numbers))
     if len(rows) == 0:
         return pa.table({"path": rows})
     with_comma = "," in rows[0].as_py()
-    labelled = pc.match_substring_regex(rows, r",\s*-?\d+$" if with_comma else r"\s-?\d+$")
+    labelled = pc.match_substring_regex(rows, r".,\s*-?\d{1,18}$" if with_comma else r"\s-?\d{1,18}$")
     if not labelled[0].as_py():
-        quoted = pc.match_substring_regex(rows, r'^"[^"]*"$')
+        quoted = pc.match_substring_regex(rows, r'^"([^"]|"")*"$')
         ends_in_label = pc.match_substring_regex(rows, r"[\s,]-?\d+$")
         wrong = pc.and_not(pc.or_(ends_in_label, pc.match_substring(rows, ",")), quoted)
-        _refuse(path, numbers, rows, wrong, "only a path, as in the first row; a path with a comma goes in quotes")
-        return pa.table({"path": pc.utf8_trim(rows, '"')})
-    _refuse(path, numbers, rows, pc.invert(labelled), "a path and an integer label, written as in the first row")
+        _refuse(path, numbers, rows, wrong, "a path alone")
+        return pa.table({"path": _unquoted(rows)})
+    _refuse(path, numbers, rows, pc.invert(labelled), "a path and its label, a whole number")
     if with_comma:
         parts = pc.split_pattern(rows, ",", max_splits=1, reverse=True)
     else:
         parts = pc.utf8_split_whitespace(rows, max_splits=1, reverse=True)
-    paths = pc.utf8_trim(pc.list_element(parts, 0), ' \t"')
+    paths = _unquoted(pc.utf8_trim_whitespace(pc.list_element(parts, 0)))
     return pa.table({"path": paths, "label": pc.utf8_trim_whitespace(pc.list_element(parts, 1)).cast(pa.int64())})
+
+
+def _read_text(path):
+    content = read_bytes(path)
+    wrong = content.find(b"\0")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        wrong = error.start
+    if wrong >= 0:
+        line = content.count(b"\n", 0, wrong) + 1
+        raise ValueError(f"{path}:{line}: byte {content[wrong]:#04x} is no UTF-8 text; write the list as UTF-8")
+    return text
+
+
+def _unquoted(paths):
+    """Take the quotes of csv off paths that have them."""
+    inner = pc.replace_substring(pc.utf8_slice_codeunits(paths, 1, -1), '""', '"')
+    return pc.if_else(pc.match_substring_regex(paths, r'^".*"$'), inner, paths)
 
 
 def _refuse(path, numbers, rows, wrong, expected):
     """Raise a ValueError that names the first wrong row, if there is one."""
     where = pc.index(wrong, True).as_py()
+    if where == 0:
+        expected = "a path, or a path and its label, a whole number"
     if where >= 0:
-        raise ValueError(f"{path}:{numbers[where] + 1}: {rows[where].as_py()!r} has to be {expected}")
+        raise ValueError(
+            f"{path}:{numbers[where] + 1}: {rows[where].as_py()!r} has to be {expected}, as in all rows; a path with a "
+            "comma goes in quotes"
+        )
 
 
 def _load_folder_or_shards(path):
@@ -160,9 +211,37 @@ def _load_folder_or_shards(path):
         )
     if glob.glob(os.path.join(glob.escape(path), "*.tar")):
         return VideoList(index_shards(os.path.join(glob.escape(path), "*.tar"), VIDEO_EXTENSIONS))
-    found = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
-    videos = sorted(os.path.relpath(name, path) for name in found if name.lower().endswith(VIDEO_EXTENSIONS))
+    videos = sorted(os.path.relpath(file, path) for file in _files_below(path) if _is_video(file))
+    for video in videos:
+        if not _is_utf8(video):
+            raise ValueError(f"{path}: the file name {os.fsencode(video)} is no UTF-8; rename it")
     return VideoList(pa.table({"path": pa.array(videos, pa.string())}), path)
+
+
+def _files_below(path):
+    """Yield all files, also those in folders that are links; each folder once."""
+    seen = set()
+    for folder, subfolders, names in os.walk(path, followlinks=True, onerror=_raise):
+        if os.path.realpath(folder) in seen:
+            subfolders.clear()
+            continue
+        seen.add(os.path.realpath(folder))
+        yield from (os.path.join(folder, name) for name in names)
+
+
+def _is_video(file):
+    return file.lower().endswith(VIDEO_EXTENSIONS) and not os.path.basename(file).startswith(".")
+
+
+def _is_utf8(text):
+    try:
+        return bool(text.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def _raise(error):
+    raise error
 
 
 def register_videos(name, path):
