@@ -8,8 +8,8 @@ DATASETS.TRAIN then takes the manifest; videos that cannot be decoded completely
 trained on.  New files go beside the manifest, under the paths of the old ones.
 
 It can be stopped and started again at any time: what is done is noted in `<manifest>.parts`, and done again only where
-the file has changed since, or --retry-broken asks for it.  On several machines that
-share this folder, give each its part of the videos, --shard 0/4 to 3/4; the last one to end writes the manifest.
+the file has changed since, or --retry-broken asks for it.  On several machines that share this folder, give each its
+part of the videos, --shard 0/4 to 3/4; the last one to end writes the manifest.
 """
 
 import argparse
@@ -62,6 +62,8 @@ def prepare(record, options):
         if error.errno in DISK_IS_FULL:
             return {"stop": f"{target}: {error.strerror}"}
         return row | {"error": f"{target}: {error.strerror}"}
+    except MemoryError:
+        return row | {"error": "takes too much memory (--memory-gb)"}
 
 
 def decode_s(path, row):

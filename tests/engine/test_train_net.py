@@ -203,7 +203,7 @@ def test_the_kind_of_the_data_is_checked_before_training(toy, tmp_path, model, n
 def test_proposals_are_read_before_training(toy, tmp_path):
     detector = ["MODEL.META_ARCHITECTURE", "ActionDetector", "MODEL.ROI_HEADS.NUM_CLASSES", 3]
     detector += ["MODEL.LOAD_PROPOSALS", True, "DATASETS.TRAIN", toy / "toy.yaml", "DATASETS.TEST", toy / "toy.yaml"]
-    with pytest.raises(ConfigError, match="nowhere.csv"):
+    with pytest.raises(ConfigError, match="DATASETS.PROPOSAL_FILES names nowhere.csv"):
         run_here(*detector, "DATASETS.PROPOSAL_FILES_TEST", "nowhere.csv", "OUTPUT_DIR", tmp_path)
 
 
@@ -285,7 +285,7 @@ def test_the_detector_overfits_a_toy_of_three_classes_and_runs_on_a_bare_video(t
     command = [sys.executable, ROOT / "tools/detect_actions.py", "--config-file", output / "config.yaml"]
     command += ["--videos", broken, toy / "movies/v0.mp4", "--proposals", tmp_path / "people.pkl"]
     command += ["--label-map", toy / "actions.pbtxt", "--output", tmp_path / "bare"]
-    command += ["MODEL.WEIGHTS", output / "model_final.pth"]
+    command += ["MODEL.WEIGHTS", output / "model_final.pth", "DATASETS.PROPOSAL_FILES_TEST", "of/another/machine.csv"]
     done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and f"1 of 2 videos are broken:\n  {broken}: " in done.stderr
     first = (tmp_path / "bare/detections.csv").read_text().splitlines()[:3]

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 def _load(name, proposal_file=None):
     records = DatasetCatalog.get(ensure_registered(name))
     if proposal_file is not None:
+        if not PathManager.exists(proposal_file):
+            raise ValueError(f"{name}: DATASETS.PROPOSAL_FILES names {proposal_file}, which does not exist")
         add_proposals(records, proposal_file)
     if not isinstance(records, VideoList):
         records = DatasetFromList(records, copy=False)  # one array that workers share
@@ -53,9 +55,6 @@ def _proposal_files(cfg, split):
             f"DATASETS.PROPOSAL_FILES_{split} has {len(files)} files, DATASETS.{split} {len(names)} data sets: give one "
             "file for each"
         )
-    for file in files:
-        if not PathManager.exists(file):
-            raise ValueError(f"DATASETS.PROPOSAL_FILES_{split}: {file} does not exist")
     return dict(zip(names, files, strict=True))
 
 
