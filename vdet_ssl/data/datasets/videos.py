@@ -186,8 +186,11 @@ def _read_text(path):
 
 def _unquoted(paths):
     """Take the quotes of csv off paths that have them."""
+    quoted = pc.and_(pc.starts_with(paths, '"'), pc.ends_with(paths, '"'))
+    if not pc.any(quoted).as_py():
+        return paths
     inner = pc.replace_substring(pc.utf8_slice_codeunits(paths, 1, -1), '""', '"')
-    return pc.if_else(pc.match_substring_regex(paths, r'^".*"$'), inner, paths)
+    return pc.if_else(quoted, inner, paths)
 
 
 def _refuse(path, numbers, rows, wrong, expected):
