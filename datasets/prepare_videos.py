@@ -185,7 +185,7 @@ def summarize(rows):
     values = [f"{name} {function(durations_s):.1f} s" for name, function in names.items()]
     lines.append(f"duration  {'  '.join(values)}  total {durations_s.sum() / 3600:.2f} h")
     size = sum(row["file_bytes"] for row in good)
-    lines.append(f"size  {size / 1e6:.1f} MB")
+    lines.append(f"size  {size / 1e6:,.2f} MB")
     both = [row for row in good if "decode_s" in row]
     if both:
         lines[-1] += f", x {size / sum(row['source_bytes'] for row in both):.2f} of before"
