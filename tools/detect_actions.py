@@ -124,7 +124,7 @@ def main():
     found, broken = {}, []
     for path in args.videos:
         try:
-            records_here = records[path] if records else whole_frame_records(path)
+            records_here = whole_frame_records(path) if args.whole_frame else records[path]
             if not records_here:
                 print(f"{path}: no people in {args.proposals}, nothing to detect")
                 continue

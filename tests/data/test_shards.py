@@ -36,6 +36,7 @@ def shards(files, tmp_path_factory):
                 tar.add(files / f"{i}.mp4", f"{i}.mp4")
                 _add(tar, f"{i}.cls", str(i % 3).encode())
                 _add(tar, f"{i}.json", b"{}")
+                _add(tar, f"._{i}.mp4", b"what macOS adds")
     return folder
 
 

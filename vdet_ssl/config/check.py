@@ -84,6 +84,13 @@ _CHOICES = {
 }
 _LENGTHS = dict.fromkeys(("INPUT.CROP.SIZE", "INPUT.CROP.AREA", "INPUT.CROP.ASPECT_RATIO", "INPUT.COLOR.BLUR_SIGMA"), 2)
 _LENGTHS |= dict.fromkeys(("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"), 3)
+_EPOCHS_OF = {
+    "SOLVER.MAX_ITER": "SOLVER.MAX_EPOCHS",
+    "SOLVER.WARMUP_ITERS": "SOLVER.WARMUP_EPOCHS",
+    "SOLVER.STEPS": "SOLVER.STEP_EPOCHS",
+    "SOLVER.CHECKPOINT_PERIOD": "SOLVER.CHECKPOINT_EPOCHS",
+    "TEST.EVAL_PERIOD": "SOLVER.EVAL_EPOCHS",
+}
 
 
 def check_values(cfg):
@@ -103,6 +110,17 @@ def check_values(cfg):
     for key in ("INPUT.CROP.AREA", "INPUT.CROP.ASPECT_RATIO", "INPUT.COLOR.BLUR_SIGMA"):
         if _get(cfg, key)[0] > _get(cfg, key)[1]:
             raise ConfigError(f"{key} is {_get(cfg, key)!r}; the smaller value comes first")
+
+
+def check_schedule(cfg, opts):
+    """Raise ConfigError if an override in iterations, in the list `opts`, has no effect because epochs are given."""
+    for iterations, epochs in _EPOCHS_OF.items():
+        value = _get(cfg, epochs)
+        if iterations in opts and value not in (0, ()):
+            none = "()" if isinstance(value, tuple) else "0"
+            raise ConfigError(
+                f"{iterations} has no effect, since {epochs} is {value}: change that, or add {epochs} {none}"
+            )
 
 
 def _get(cfg, key):

@@ -7,21 +7,13 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from vdet_ssl.config import ConfigError, check_values, load_cfg
+from vdet_ssl.config import ConfigError, check_schedule, check_values, load_cfg
 from vdet_ssl.data.build import dataset_size, load_test_sets
 from vdet_ssl.data.datasets import ensure_registered
 from vdet_ssl.modeling.ssl import SSLMethod
 from vdet_ssl.solver import resolve_schedule
 
 from .trainer import SSLTrainer, VideoTrainer
-
-_EPOCHS_OF = {
-    "SOLVER.MAX_ITER": "MAX_EPOCHS",
-    "SOLVER.WARMUP_ITERS": "WARMUP_EPOCHS",
-    "SOLVER.STEPS": "STEP_EPOCHS",
-    "SOLVER.CHECKPOINT_PERIOD": "CHECKPOINT_EPOCHS",
-    "TEST.EVAL_PERIOD": "EVAL_EPOCHS",
-}
 
 __all__ = ["default_argument_parser", "setup", "trainer_class"]
 
@@ -50,17 +42,6 @@ def setup(args):
     cfg.freeze()
     default_setup(cfg, args)
     return cfg
-
-
-def check_schedule(cfg, opts):
-    """Raise ConfigError if an override in iterations would have no effect because epochs are given."""
-    for iterations, epochs in _EPOCHS_OF.items():
-        value = cfg.SOLVER[epochs]
-        if iterations in opts and value not in (0, ()):
-            none = "()" if isinstance(value, tuple) else "0"
-            raise ConfigError(
-                f"{iterations} has no effect, since SOLVER.{epochs} is {value}: change that, or add SOLVER.{epochs} {none}"
-            )
 
 
 def check_datasets(cfg, names):

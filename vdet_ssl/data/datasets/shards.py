@@ -54,7 +54,7 @@ def _index(shard, video_extensions):
                 folder, name = os.path.split(member.name)
                 key = os.path.join(folder, name.partition(".")[0])
                 extension = os.path.splitext(name)[1].lower()
-                if extension in video_extensions:
+                if extension in video_extensions and not name.startswith("."):  # hidden, as macOS' "._a.mp4"
                     if key in videos:
                         other = videos[key]["path"]
                         raise ValueError(
