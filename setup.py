@@ -27,5 +27,5 @@ setup(
         "pyarrow",  # pandas reads and writes video manifests (parquet) with it
         "av>=18",  # earlier ones leave cycles that hold a closed file until the garbage collector runs
     ],
-    extras_require={"test": ["pytest", "ruff>=0.17,<0.18", "scipy"]},
+    extras_require={"test": ["mypy", "pytest", "ruff>=0.17,<0.18", "scipy"]},
 )

@@ -21,8 +21,9 @@ from detectron2.config import get_cfg
 from detectron2.engine import DefaultPredictor
 from tqdm import tqdm
 
-from vdet_ssl.data.ava_csv import AvaFormatError, read_boxes
-from vdet_ssl.data.decode import VideoError, decode_clips, probe
+from vdet_ssl.data.video.reader import decode_clips, probe
+from vdet_ssl.errors import AvaFormatError, VideoError
+from vdet_ssl.structures.ava_csv import read_boxes
 
 FRAMES_AT_ONCE = 16  # decoded in one pass
 

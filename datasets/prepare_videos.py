@@ -27,12 +27,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from vdet_ssl.data.datasets.manifest import examine, write_manifest
 from vdet_ssl.data.datasets.videos import load_videos
-from vdet_ssl.data.decode import VideoError, decode_clips
-from vdet_ssl.data.manifest import examine, write_manifest
+from vdet_ssl.data.loading.workers import Lost, WorkerPool
 from vdet_ssl.data.storage import is_remote
-from vdet_ssl.data.transcode import DISK_IS_FULL, PROFILES, transcode
-from vdet_ssl.data.workers import Lost, WorkerPool
+from vdet_ssl.data.video.reader import decode_clips
+from vdet_ssl.data.video.transcode import DISK_IS_FULL, PROFILES, transcode
+from vdet_ssl.errors import VideoError
 
 _PATHS_SHOWN = 5  # of broken videos, for each reason; all are in the manifest
 

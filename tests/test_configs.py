@@ -11,7 +11,7 @@ from detectron2.utils.events import EventStorage
 
 import vdet_ssl.modeling  # noqa: F401 (fills the registries)
 from vdet_ssl.config import load_cfg
-from vdet_ssl.data.pretrain_mapper import PretrainMapper
+from vdet_ssl.data.mappers.videos import PretrainMapper
 from vdet_ssl.engine.train_loop import SSLStepTrainer
 from vdet_ssl.solver import build_optimizer
 

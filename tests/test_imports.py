@@ -7,15 +7,29 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BELOW = {
-    "config": set(),
+    "errors": set(),
+    "config": {"errors"},
+    "structures": {"errors"},
+    "metrics": {"errors", "structures"},
     "layers": set(),
     "losses": set(),
-    "data": {"config"},
-    "modeling": {"config", "layers", "losses"},
-    "solver": {"config"},
-    "checkpoint": {"config"},
-    "evaluation": {"config", "data"},
-    "engine": {"checkpoint", "config", "data", "evaluation", "modeling", "solver"},
+    "data": {"config", "errors", "structures"},
+    "modeling": {"config", "errors", "layers", "losses"},
+    "solver": {"config", "errors"},
+    "checkpoint": {"config", "errors"},
+    "visualization": {"data", "errors", "structures"},
+    "evaluation": {"config", "data", "errors", "metrics", "structures"},
+    "engine": {
+        "checkpoint",
+        "config",
+        "data",
+        "errors",
+        "evaluation",
+        "modeling",
+        "solver",
+        "structures",
+        "visualization",
+    },
 }
 
 

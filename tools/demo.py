@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from vdet_ssl.evaluation.plots import read_metrics, write_summary
+from vdet_ssl.visualization.plots import read_metrics, write_summary
 
 ROOT = Path(__file__).resolve().parents[1]
 PRETRAINING = "configs/quick/byol.yaml"

@@ -20,15 +20,16 @@ from detectron2.evaluation import inference_context
 from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
 
-from vdet_ssl.checkpoint import CheckpointError, VideoCheckpointer
-from vdet_ssl.config import ConfigError, load_cfg
-from vdet_ssl.data.ava_csv import read_label_map, write_boxes
+from vdet_ssl.checkpoint import VideoCheckpointer
+from vdet_ssl.config import load_cfg
 from vdet_ssl.data.build import build_test_loader
-from vdet_ssl.data.datasets.ava_proposals import proposal_fields, read_proposals
-from vdet_ssl.data.decode import VideoError, probe
+from vdet_ssl.data.datasets.proposals import proposal_fields, read_proposals
+from vdet_ssl.data.video.reader import probe
 from vdet_ssl.engine import VideoTrainer
+from vdet_ssl.errors import CheckpointError, ConfigError, VideoError
 from vdet_ssl.evaluation.ava_evaluator import boxes_and_scores, detections_table
-from vdet_ssl.evaluation.visualization import key_frames_of_table, write_annotated_video
+from vdet_ssl.structures.ava_csv import read_label_map, write_boxes
+from vdet_ssl.visualization.annotated_video import key_frames_of_table, write_annotated_video
 
 
 def parse_arguments():

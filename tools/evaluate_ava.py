@@ -15,7 +15,7 @@ import logging
 import sys
 from pathlib import Path
 
-from vdet_ssl.evaluation.ava_evaluation import evaluate_files
+from vdet_ssl.metrics.ava import evaluate_files
 
 
 def parse_arguments():

@@ -11,11 +11,9 @@
 import functools
 import sys
 
-from vdet_ssl.checkpoint import CheckpointError, VideoCheckpointer
-from vdet_ssl.config import ConfigError
-from vdet_ssl.data.decode import VideoError
-from vdet_ssl.data.loader import BrokenVideosError
+from vdet_ssl.checkpoint import VideoCheckpointer
 from vdet_ssl.engine import default_argument_parser, launch, setup, trainer_class
+from vdet_ssl.errors import BrokenVideosError, CheckpointError, ConfigError, VideoError
 
 
 def main(args):

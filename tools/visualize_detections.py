@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from vdet_ssl.data.ava_csv import read_boxes, read_label_map
-from vdet_ssl.data.decode import VideoError
-from vdet_ssl.evaluation.visualization import key_frames_of_table, without_scores, write_annotated_video
+from vdet_ssl.errors import VideoError
+from vdet_ssl.structures.ava_csv import read_boxes, read_label_map
+from vdet_ssl.visualization.annotated_video import key_frames_of_table, without_scores, write_annotated_video
 
 
 def main():

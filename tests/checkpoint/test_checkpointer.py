@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from vdet_ssl.checkpoint import CheckpointError, VideoCheckpointer
+from vdet_ssl.checkpoint import VideoCheckpointer
+from vdet_ssl.errors import CheckpointError
 
 
 class Encoder(nn.Module):

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from vdet_ssl.checkpoint import CheckpointError
-from vdet_ssl.config import ConfigError
+from vdet_ssl.errors import CheckpointError, ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY_BACKBONE = [

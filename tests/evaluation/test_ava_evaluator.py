@@ -10,11 +10,11 @@ from detectron2.evaluation.testing import print_csv_format
 from detectron2.structures import Boxes, Instances
 
 from vdet_ssl.config import get_cfg
-from vdet_ssl.data.ava_csv import read_boxes
 from vdet_ssl.data.datasets.ava import AvaDescription, load_ava, register_ava
 from vdet_ssl.evaluation import build_evaluator
-from vdet_ssl.evaluation.ava_evaluation import evaluate_files
 from vdet_ssl.evaluation.ava_evaluator import AVAEvaluator
+from vdet_ssl.metrics.ava import evaluate_files
+from vdet_ssl.structures.ava_csv import read_boxes
 
 NAMES = {3: "walk", 1: "sit", 8: "say", 9: "never"}
 SIZE = (120, 200)  # height, width

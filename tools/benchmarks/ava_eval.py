@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vdet_ssl.data.ava_csv import BoxTable, read_boxes, read_label_map, write_boxes
-from vdet_ssl.evaluation.ava_evaluation import OFFICIAL_CAPACITY, evaluate, evaluate_files
+from vdet_ssl.metrics.ava import OFFICIAL_CAPACITY, evaluate, evaluate_files
+from vdet_ssl.structures.ava_csv import BoxTable, read_boxes, read_label_map, write_boxes
 
 NUM_CLASSES = 60
 

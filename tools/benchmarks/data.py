@@ -16,9 +16,9 @@ import torch
 from vdet_ssl.config import load_cfg
 from vdet_ssl.data.build import build_train_loader
 from vdet_ssl.data.datasets import load_videos
-from vdet_ssl.data.decode import VideoError
-from vdet_ssl.data.loader import on_this_machine
-from vdet_ssl.data.pretrain_mapper import PretrainMapper
+from vdet_ssl.data.loading.loaders import on_this_machine
+from vdet_ssl.data.mappers.videos import PretrainMapper
+from vdet_ssl.errors import VideoError
 
 VIDEOS_OF_A_BATCH = 8
 

@@ -11,9 +11,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from fvcore.common.checkpoint import _IncompatibleKeys
 from tabulate import tabulate
 
-
-class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be read or does not fit the model; the message names the file and says what to do."""
+from vdet_ssl.errors import CheckpointError
 
 
 @dataclass

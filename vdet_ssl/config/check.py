@@ -2,7 +2,7 @@
 
 import math
 
-from .config import ConfigError
+from vdet_ssl.errors import ConfigError
 
 # key -> smallest and largest value, of each element where it has several.
 _INF = math.inf

@@ -8,11 +8,8 @@ from detectron2.config import CfgNode as _CfgNode
 from detectron2.config import get_cfg as _get_cfg
 from fvcore.common.config import BASE_KEY
 
-from .defaults import add_vdet_ssl_config
-
-
-class ConfigError(ValueError):
-    """A config file or a command-line override that cannot be used; the message says where and what to write."""
+from vdet_ssl.config.defaults import add_vdet_ssl_config
+from vdet_ssl.errors import ConfigError
 
 
 class CfgNode(_CfgNode):

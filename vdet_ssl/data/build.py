@@ -9,11 +9,12 @@ from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from torch.utils.data import ConcatDataset
 
-from .datasets import VideoList, ensure_registered
-from .datasets.ava_proposals import add_proposals
-from .detection_mapper import ActionDetectionMapper
-from .loader import BrokenVideos, EvaluationLoader, Samples, TrainLoader
-from .pretrain_mapper import PretrainMapper
+from vdet_ssl.data.datasets import VideoList, ensure_registered
+from vdet_ssl.data.datasets.proposals import add_proposals
+from vdet_ssl.data.loading.broken_videos import BrokenVideos
+from vdet_ssl.data.loading.loaders import EvaluationLoader, Samples, TrainLoader
+from vdet_ssl.data.mappers.key_frames import ActionDetectionMapper
+from vdet_ssl.data.mappers.videos import PretrainMapper
 
 _MAPPERS = {"videos": PretrainMapper, "ava": ActionDetectionMapper}  # by the data set's evaluator_type
 _BATCHES_AHEAD = 2  # that workers make while one is trained on

@@ -7,13 +7,13 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from vdet_ssl.config import ConfigError, check_schedule, check_values, load_cfg
+from vdet_ssl.config import check_schedule, check_values, load_cfg
 from vdet_ssl.data.build import dataset_size, load_test_sets
 from vdet_ssl.data.datasets import ensure_registered
+from vdet_ssl.engine.trainer import SSLTrainer, VideoTrainer
+from vdet_ssl.errors import ConfigError
 from vdet_ssl.modeling.ssl import SSLMethod
 from vdet_ssl.solver import resolve_schedule
-
-from .trainer import SSLTrainer, VideoTrainer
 
 __all__ = ["default_argument_parser", "setup", "trainer_class"]
 

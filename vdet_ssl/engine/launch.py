@@ -8,7 +8,7 @@ from detectron2.engine.launch import _find_free_port
 from detectron2.engine.launch import launch as launch_on_gpus
 from detectron2.utils import comm
 
-from vdet_ssl.config import ConfigError
+from vdet_ssl.errors import ConfigError
 
 
 def launch(main_func, num_gpus_per_machine, num_machines=1, machine_rank=0, dist_url=None, args=()):

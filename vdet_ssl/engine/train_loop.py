@@ -10,6 +10,8 @@ from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch.nn.parallel import DistributedDataParallel
 
+from vdet_ssl.errors import NotFiniteError
+
 
 class StepTrainer(SimpleTrainer):
     """detectron2's SimpleTrainer with gradient accumulation, mixed precision, and a stop at NaN or Inf.
@@ -122,7 +124,7 @@ class StepTrainer(SimpleTrainer):
         state = {"iteration": self.iter, "rank": rank, "batches": batches, "model": self.module.state_dict()}
         torch.save(state, dump)
         names = [x.get("file_name", x.get("video_id")) for batch in batches for x in batch]
-        raise FloatingPointError(
+        raise NotFiniteError(
             f"iteration {self.iter}: {', '.join(wrong)} is NaN or infinite "
             f"({', '.join(f'{n} = {float(v):g}' for n, v in values.items())}). Inputs: {names}. "
             f"Model and inputs that reproduce it are in {dump}"

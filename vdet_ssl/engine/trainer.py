@@ -12,11 +12,10 @@ from detectron2.utils import comm
 from vdet_ssl.checkpoint import VideoCheckpointer
 from vdet_ssl.data.build import build_test_loader, build_train_loader
 from vdet_ssl.data.transforms import augment_batch
+from vdet_ssl.engine.hooks import InitialEval, LRSchedule, PeriodicCheckpointer
+from vdet_ssl.engine.train_loop import SSLStepTrainer, StepTrainer
 from vdet_ssl.evaluation import build_evaluator
 from vdet_ssl.solver import build_lr_multiplier, build_optimizer
-
-from .hooks import InitialEval, LRSchedule, PeriodicCheckpointer
-from .train_loop import SSLStepTrainer, StepTrainer
 
 
 class VideoTrainer(DefaultTrainer):

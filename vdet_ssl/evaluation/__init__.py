@@ -13,11 +13,11 @@ def build_evaluator(cfg, dataset_name):
 
     kind = MetadataCatalog.get(ensure_registered(dataset_name)).get("evaluator_type")
     if kind == "ava":
-        from .ava_evaluator import AVAEvaluator
+        from vdet_ssl.evaluation.ava_evaluator import AVAEvaluator
 
         return AVAEvaluator(cfg, dataset_name)
     if kind == "videos":
-        from .knn import KNNEvaluator
+        from vdet_ssl.evaluation.knn import KNNEvaluator
 
         return KNNEvaluator(cfg, dataset_name)
     raise ValueError(f"{dataset_name} has the evaluator_type {kind!r}; there is an evaluator for 'ava' and 'videos'")

@@ -13,9 +13,8 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
-from vdet_ssl.data.ava_csv import BoxTable, key_frame_id, read_boxes, read_excluded, read_label_map, write_boxes
-
-from .ava_evaluation import evaluate
+from vdet_ssl.metrics.ava import evaluate
+from vdet_ssl.structures.ava_csv import BoxTable, key_frame_id, read_boxes, read_excluded, read_label_map, write_boxes
 
 # Digits written, and evaluated: the file gives the same figure as the evaluator.
 _BOX_DECIMALS, _SCORE_DECIMALS = 5, 8

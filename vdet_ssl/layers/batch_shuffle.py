@@ -2,7 +2,7 @@
 
 import torch
 
-from .gather import gather
+from vdet_ssl.layers.gather import gather
 
 
 def shuffled(function, x, seed):

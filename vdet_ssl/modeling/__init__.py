@@ -1,5 +1,5 @@
 """Importing this fills detectron2's registries with the backbones, methods, meta-architectures and heads."""
 
-from . import backbone, meta_arch, roi_heads, ssl
+from vdet_ssl.modeling import backbone, meta_arch, roi_heads, ssl
 
 __all__ = ["backbone", "meta_arch", "roi_heads", "ssl"]

@@ -7,7 +7,7 @@ from detectron2.solver.lr_scheduler import WarmupParamScheduler
 from fvcore.common.param_scheduler import CosineParamScheduler, MultiStepParamScheduler
 from torch.nn.modules.batchnorm import _NormBase
 
-from .lars import LARS
+from vdet_ssl.solver.lars import LARS
 
 
 def build_optimizer(cfg, model):

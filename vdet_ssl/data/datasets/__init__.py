@@ -5,9 +5,9 @@ import os
 from detectron2.data import DatasetCatalog
 from detectron2.utils.file_io import PathManager
 
-from .ava import register_ava_like
-from .builtin import register_all_ava
-from .videos import VideoList, load_videos, register_builtin_videos, register_videos
+from vdet_ssl.data.datasets.ava import register_ava_like
+from vdet_ssl.data.datasets.builtin import register_all_ava
+from vdet_ssl.data.datasets.videos import VideoList, load_videos, register_builtin_videos, register_videos
 
 __all__ = ["VideoList", "ensure_registered", "load_videos", "register_ava_like", "register_videos"]
 

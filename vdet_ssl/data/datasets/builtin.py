@@ -2,7 +2,7 @@
 
 import os
 
-from .ava import AvaDescription, register_ava
+from vdet_ssl.data.datasets.ava import AvaDescription, register_ava
 
 _AVA_LISTS = {"v2.1": "v2.1_for_activitynet_2018", "v2.2": "v2.2_for_activitynet_2019"}
 _AVA_KEY_FRAMES = (902, 1798)

@@ -15,9 +15,8 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
+from vdet_ssl.data.datasets.shards import index_shards
 from vdet_ssl.data.storage import join, open_binary, read_bytes
-
-from .shards import index_shards
 
 LIST_EXTENSIONS = (".csv", ".txt", ".parquet")
 VIDEO_EXTENSIONS = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")

@@ -7,14 +7,8 @@ import numpy as np
 from detectron2.config import configurable
 
 from vdet_ssl.data.transforms import color
-from vdet_ssl.data.transforms.crop import (
-    CropResize,
-    center_crop,
-    draw_inception_crop,
-    draw_vgg_crop,
-    whole_frame,
-)
-from vdet_ssl.data.yuv import YUVClip, yuv_to_rgb
+from vdet_ssl.data.transforms.crop import CropResize, center_crop, draw_inception_crop, draw_vgg_crop, whole_frame
+from vdet_ssl.data.video.yuv import YUVClip, yuv_to_rgb
 
 CROP_TYPES = ("vgg", "inception", "none", "center")
 

@@ -1,3 +1,3 @@
-from .action_detector import ActionDetector
+from vdet_ssl.modeling.meta_arch.action_detector import ActionDetector
 
 __all__ = ["ActionDetector"]

@@ -1,8 +1,8 @@
-from .base import LossPart, SSLMethod
-from .byol import BYOL
-from .encoder import Encoder
-from .moco import MoCo
-from .simclr import SimCLR
-from .swav import SwAV
+from vdet_ssl.modeling.ssl.base import LossPart, SSLMethod
+from vdet_ssl.modeling.ssl.byol import BYOL
+from vdet_ssl.modeling.ssl.encoder import Encoder
+from vdet_ssl.modeling.ssl.moco import MoCo
+from vdet_ssl.modeling.ssl.simclr import SimCLR
+from vdet_ssl.modeling.ssl.swav import SwAV
 
 __all__ = ["BYOL", "Encoder", "LossPart", "MoCo", "SSLMethod", "SimCLR", "SwAV"]

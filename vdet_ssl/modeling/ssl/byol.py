@@ -6,10 +6,9 @@ from detectron2.modeling import META_ARCH_REGISTRY
 
 from vdet_ssl.layers import MLP, momentum_copy, momentum_schedule, norm_factory, update_ema
 from vdet_ssl.losses import negative_cosine
-
-from .base import LossPart, SSLMethod, others
-from .encoder import Encoder
-from .monitor import monitor_embeddings
+from vdet_ssl.modeling.ssl.base import LossPart, SSLMethod, others
+from vdet_ssl.modeling.ssl.encoder import Encoder
+from vdet_ssl.modeling.ssl.monitor import monitor_embeddings
 
 
 @META_ARCH_REGISTRY.register()

@@ -6,10 +6,9 @@ from detectron2.modeling import META_ARCH_REGISTRY
 
 from vdet_ssl.layers import FIFOQueue, gather, momentum_copy, momentum_schedule, shuffled, update_ema
 from vdet_ssl.losses import in_float32, info_nce, l2_normalize
-
-from .base import LossPart, SSLMethod, others
-from .encoder import Encoder
-from .monitor import monitor_embeddings, put_scalars
+from vdet_ssl.modeling.ssl.base import LossPart, SSLMethod, others
+from vdet_ssl.modeling.ssl.encoder import Encoder
+from vdet_ssl.modeling.ssl.monitor import monitor_embeddings, put_scalars
 
 
 @META_ARCH_REGISTRY.register()

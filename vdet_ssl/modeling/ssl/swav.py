@@ -11,10 +11,9 @@ from torch.nn import functional as F
 
 from vdet_ssl.layers import FIFOQueue, gather, sinkhorn
 from vdet_ssl.losses import in_float32, l2_normalize, swapped_prediction
-
-from .base import LossPart, SSLMethod, others
-from .encoder import Encoder
-from .monitor import monitor_embeddings, monitor_prototypes
+from vdet_ssl.modeling.ssl.base import LossPart, SSLMethod, others
+from vdet_ssl.modeling.ssl.encoder import Encoder
+from vdet_ssl.modeling.ssl.monitor import monitor_embeddings, monitor_prototypes
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,100 @@
+"""Reading video with torchcodec, where it and the FFmpeg it needs are installed: INPUT.DECODER "torchcodec".
+
+Its exact seek mode reads the time stamps of all packets first; the approximate one is off by a frame on some files.
+Some files it cannot place (open GOPs, intra refresh, transport streams, avi): those are read with PyAV.
+"""
+
+import time
+from contextlib import contextmanager
+
+import numpy as np
+
+from vdet_ssl.data.video.pyav_reader import PyAVReader
+from vdet_ssl.data.video.reader import TIME_TOLERANCE_S
+from vdet_ssl.errors import VideoError
+
+_MISSING = 'INPUT.DECODER is "torchcodec", which is not installed or does not find FFmpeg: install both or use "pyav"'
+try:
+    from torchcodec.decoders import VideoDecoder
+except (ImportError, RuntimeError) as error:  # RuntimeError: where the FFmpeg libraries are missing
+    raise ImportError(_MISSING) from error
+
+
+class TorchCodecReader:
+    """See `vdet_ssl.data.video.reader.open_video`.
+
+    A call of torchcodec cannot be interrupted: the time limit is looked at before each.
+    """
+
+    def __init__(self, path, timeout_s):
+        self._deadline = time.monotonic() + timeout_s if timeout_s > 0 else None
+        self._pyav = PyAVReader(path, timeout_s)
+        self.path = self._pyav.path
+        self._decoder = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        self._decoder = None
+        self._pyav.close()
+
+    @property
+    def duration_s(self):
+        """Seconds from the presentation of the first frame to the end of the last, as the container has it."""
+        return self._pyav.duration_s
+
+    @property
+    def fps(self):
+        """Average frames a second, as the container has it; 0 where it does not say."""
+        return self._pyav.fps
+
+    @property
+    def info(self):
+        """The VideoInfo."""
+        return self._pyav.info
+
+    def decode_clips(self, times_s, pixel_format):
+        """See `vdet_ssl.data.video.reader.decode_clips`; all clips are RGB."""
+        try:
+            return self.decode_directly(times_s)
+        except VideoError:
+            return self._pyav.decode_clips(times_s, "rgb")
+
+    def decode_directly(self, times_s):
+        """Decode with torchcodec alone; VideoError also where only torchcodec fails."""
+        times = np.concatenate(times_s) + TIME_TOLERANCE_S
+        with self._errors_named():
+            if self._decoder is None:
+                self._decoder = self._open()
+            metadata = self._decoder.metadata
+            begin_s, end_s = metadata.begin_stream_seconds_from_content, metadata.end_stream_seconds_from_content
+            if begin_s + times.max() > end_s:
+                self._pyav.check_end(times.max(), end_s - begin_s)
+            inside = (begin_s + times.clip(0)).clip(max=end_s - 1e-6)
+            frames = self._decoder.get_frames_played_at(inside.tolist())
+            if (frames.pts_seconds.numpy() > inside + 1e-6).any():
+                raise ValueError("torchcodec returned later frames than it was asked for")
+        return np.split(frames.data.numpy(), np.cumsum([len(times) for times in times_s])[:-1])
+
+    def _open(self):
+        with open(self.path, "rb") as file:
+            if file.read(12)[8:] == b"AVI ":
+                raise ValueError("an avi has no presentation times, and torchcodec mistakes them")
+        return VideoDecoder(self.path, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact")
+
+    @contextmanager
+    def _errors_named(self):
+        try:
+            if self._deadline is not None and time.monotonic() > self._deadline:
+                raise TimeoutError("decoding took too long (DATALOADER.DECODE_TIMEOUT_S)")
+            yield
+        except VideoError:
+            raise
+        except (OSError, ValueError, LookupError, ArithmeticError, TypeError, MemoryError, RuntimeError) as error:
+            if "Could not load libtorchcodec" in str(error):
+                raise ImportError(_MISSING) from error
+            raise VideoError(self.path, str(error).strip().split("\n")[0]) from error

@@ -1,0 +1,76 @@
+"""The errors that a user can mend: bad configs, files, videos and checkpoints.
+
+Each message is one line that says what is wrong, where, and what to do.  A tool prints it and nothing else
+(`one_line_errors`); whatever else is raised is a programmer's slip, and keeps its traceback.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+
+class UserError(Exception):
+    """The base of all errors that a user can mend."""
+
+
+class ConfigError(UserError, ValueError):
+    """A config file, a key's value or a command-line override that cannot be used."""
+
+
+class DataError(UserError, ValueError):
+    """A data set, a list, or another file of data that is missing, wrong, or does not fit the others."""
+
+
+class AvaFormatError(DataError):
+    """A file does not follow its format; the message says which file, which line (from 1) and what is wrong."""
+
+    def __init__(self, path: str | os.PathLike, line: int, reason: object) -> None:
+        super().__init__(f"{path}:{line}: {reason}")
+        self.path, self.line, self.reason = path, line, reason
+
+
+class CheckpointError(UserError, RuntimeError):
+    """A checkpoint that cannot be read or does not fit the model; the message names the file and says what to do."""
+
+
+class VideoError(UserError, RuntimeError):
+    """A video that cannot be decoded.
+
+    Attributes:
+        path: the file.
+        reason: what is wrong, one line.
+        index: of the sample in its data set, where known.
+    """
+
+    def __init__(self, path: str | os.PathLike, reason: str, index: int | None = None) -> None:
+        super().__init__(str(path), reason, index)  # all of them in args: pickled and unpickled between processes
+        self.path, self.reason, self.index = str(path), reason, index
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class BrokenVideosError(UserError, RuntimeError):
+    """More of the training videos are broken than DATALOADER.BROKEN_TOLERANCE allows."""
+
+
+class NotFiniteError(UserError, FloatingPointError):
+    """A loss or a gradient is NaN or infinite; the message names the inputs and a file that reproduces it."""
+
+
+@contextlib.contextmanager
+def one_line_errors(show_traceback: bool = False) -> Iterator[None]:
+    """Around a tool's main function: end the process with one line for an error that its user can mend.
+
+    That is any `UserError`, and an `OSError` about a file (missing, not readable, disk full); all others pass.
+
+    Args:
+        show_traceback: let these pass too (`--traceback`).
+    """
+    try:
+        yield
+    except (UserError, OSError) as error:
+        if show_traceback or (isinstance(error, OSError) and error.filename is None):
+            raise
+        sys.exit(f"{type(error).__name__}: {error}")
