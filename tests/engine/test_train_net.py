@@ -171,7 +171,7 @@ def test_user_errors_end_in_one_line(videos, tmp_path):
         (["MODEL.WEIGHTS", "nowhere.pth"], "nowhere.pth: there is no such checkpoint"),
         (
             ["SOLVER.MAX_EPOCHS", 2],
-            r"SOLVER.MAX_ITER has no effect, since SOLVER.MAX_EPOCHS is 2.0: .* SOLVER.MAX_EPOCHS 0",
+            "SOLVER.MAX_ITER and SOLVER.MAX_EPOCHS say the same thing",
         ),
     ],
 )

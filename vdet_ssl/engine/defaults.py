@@ -7,7 +7,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from vdet_ssl.config import check_schedule, check_values, load_cfg
+from vdet_ssl.config import check_values, load_cfg
 from vdet_ssl.data.build import dataset_size, load_test_sets
 from vdet_ssl.data.datasets import ensure_registered
 from vdet_ssl.engine.trainer import SSLTrainer, VideoTrainer
@@ -26,7 +26,6 @@ def setup(args):
     """
     cfg = load_cfg(args.config_file, args.opts)
     check_values(cfg)
-    check_schedule(cfg, args.opts)
     logger = setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="vdet_ssl")
     if cfg.SEED < 0:
         cfg.SEED = comm.shared_random_seed() % 2**31
