@@ -1,5 +1,8 @@
+import sys
+
 import pytest
 import yaml
+from detectron2.config import CfgNode as CN
 
 from vdet_ssl.config import check_values, get_cfg, load_cfg
 from vdet_ssl.errors import ConfigError
@@ -94,3 +97,96 @@ def test_a_frozen_config_cannot_be_changed():
     cfg.freeze()
     with pytest.raises(ConfigError, match="frozen"):
         cfg.merge_from_list(["SEED", "1"])
+
+
+def add_pointrend_config(cfg):
+    """As detectron2's projects write it."""
+    cfg.INPUT.COLOR_AUG_SSD = False
+    cfg.MODEL.POINT_HEAD = CN()
+    cfg.MODEL.POINT_HEAD.NAME = "StandardPointHead"
+    cfg.MODEL.POINT_HEAD.FC_DIMS = CN({"FIRST": 256})
+    cfg.MODEL.IMPLICIT_POINTREND = implicit = CN()
+    implicit.IMAGE_FEATURE_ENABLED = True
+
+
+def test_a_detectron2_projects_keys_merge_from_file_and_command_line(tmp_path):
+    cfg = get_cfg()
+    add_pointrend_config(cfg)
+    text = "MODEL:\n  POINT_HEAD:\n    NAME: x\n    FC_DIMS: {FIRST: 2}\nINPUT:\n  COLOR_AUG_SSD: True\n"
+    cfg.merge_from_file(write(tmp_path / "a.yaml", text))
+    cfg.merge_from_list(["MODEL.IMPLICIT_POINTREND.IMAGE_FEATURE_ENABLED", "False"])
+    assert (cfg.MODEL.POINT_HEAD.NAME, cfg.MODEL.POINT_HEAD.FC_DIMS.FIRST, cfg.INPUT.COLOR_AUG_SSD) == ("x", 2, True)
+    assert not cfg.MODEL.IMPLICIT_POINTREND.IMAGE_FEATURE_ENABLED
+    with pytest.raises(ConfigError, match="no key MODEL.POINT_HEAD.NAM; the nearest one is MODEL.POINT_HEAD.NAME"):
+        cfg.merge_from_list(["MODEL.POINT_HEAD.NAM", "x"])
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The current folder, empty, from which modules may be imported; they are forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    modules = dict(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - set(modules):
+        del sys.modules[name]
+
+
+PROJECT = """
+from detectron2.config import CfgNode as CN
+def add_config(cfg):
+    cfg.MODEL.{name} = CN()
+    cfg.MODEL.{name}.WIDTH = 1
+"""
+
+
+def test_modules_of_files_and_command_line_add_their_keys_before_any_is_merged(folder):
+    (folder / "package").mkdir()
+    write(folder / "package/one.py", PROJECT.format(name="ONE"))
+    write(folder / "two.py", PROJECT.format(name="TWO"))
+    write(folder / "three.py", PROJECT.format(name="THREE"))
+    write(folder / "without_keys.py", "")
+    write(folder / "base.yaml", "IMPORTS: [package.one, without_keys]\nMODEL:\n  THREE:\n    WIDTH: 3\n")
+    path = write(folder / "a.yaml", "_BASE_: base.yaml\nIMPORTS: two\nMODEL:\n  ONE:\n    WIDTH: 2\n")
+    cfg = load_cfg(path, ["MODEL.TWO.WIDTH", "4", "IMPORTS", "['three']"])
+    assert cfg.IMPORTS == ["package.one", "without_keys", "two", "three"]
+    assert (cfg.MODEL.ONE.WIDTH, cfg.MODEL.TWO.WIDTH, cfg.MODEL.THREE.WIDTH) == (2, 4, 3)
+    again = load_cfg(write(folder / "config.yaml", cfg.dump()), ["IMPORTS", "two"])
+    assert yaml.safe_load(again.dump()) == yaml.safe_load(cfg.dump())
+
+
+def test_a_module_beside_vdet_ssl_is_found_from_everywhere(folder):
+    assert load_cfg("", ["IMPORTS", "tools.install_detectron2"]).IMPORTS == ["tools.install_detectron2"]
+
+
+@pytest.mark.parametrize("name", ["no_such_module", "tools.no_such_module", "no_such.module"])
+def test_a_module_that_does_not_exist_is_refused_with_file_line_and_where_it_was_looked_for(folder, name):
+    path = write(folder / "a.yaml", f"SEED: 1\nIMPORTS: [{name}]\n")
+    with pytest.raises(ConfigError, match=rf"a\.yaml:2: IMPORTS names {name}, .* in {folder}, or in ") as error:
+        load_cfg(path)
+    assert "\n" not in str(error.value)
+    with pytest.raises(ConfigError, match=f"command line: IMPORTS names {name}"):
+        load_cfg("", ["IMPORTS", name])
+
+
+@pytest.mark.parametrize("value", ["3", "[1]", ".relative", "['']"])
+def test_what_is_not_the_name_of_a_module_is_refused(value):
+    with pytest.raises(ConfigError, match="command line: IMPORTS takes"):
+        load_cfg("", ["IMPORTS", value])
+
+
+def test_an_error_inside_a_module_keeps_its_traceback(folder):
+    write(folder / "broken.py", "import no_such_dependency")
+    write(folder / "wrong.py", "def add_config(cfg):\n    cfg.NO_SUCH_GROUP.X = 1\n")
+    with pytest.raises(ModuleNotFoundError, match="no_such_dependency"):
+        load_cfg("", ["IMPORTS", "broken"])
+    with pytest.raises(AttributeError, match="NO_SUCH_GROUP"):
+        load_cfg("", ["IMPORTS", "wrong"])
+
+
+def test_a_frozen_config_imports_nothing(folder):
+    write(folder / "two.py", PROJECT.format(name="TWO"))
+    cfg = get_cfg()
+    cfg.freeze()
+    with pytest.raises(ConfigError, match="frozen"):
+        cfg.merge_from_list(["IMPORTS", "two"])

@@ -2,13 +2,16 @@
 
 import difflib
 import os
+from collections.abc import Sequence
+from typing import Any
 
-import yaml
 from detectron2.config import CfgNode as _CfgNode
 from detectron2.config import get_cfg as _get_cfg
-from fvcore.common.config import BASE_KEY
+from yacs.config import CfgNode as _YacsNode
 
 from vdet_ssl.config.defaults import add_vdet_ssl_config
+from vdet_ssl.config.imports import import_module
+from vdet_ssl.config.yaml_files import IMPORTS_KEY, Setting, Settings, read_yaml
 from vdet_ssl.errors import ConfigError
 
 
@@ -16,23 +19,31 @@ class CfgNode(_CfgNode):
     """detectron2's CfgNode with strict `merge_from_file` and `merge_from_list`; both raise ConfigError.
 
     Beside a value of the key's own type they take a whole number for a float, a list for a tuple (and back), and one
-    string for a list of strings.
+    string for a list of strings.  The modules of IMPORTS are imported before anything is merged.
     """
 
-    def merge_from_file(self, cfg_filename, allow_unsafe=False):
-        if not os.path.isfile(cfg_filename):
-            raise ConfigError(f"{cfg_filename}: there is no such config file")
-        for key, (where, value) in _read_keys(cfg_filename).items():
-            self._merge_value(key, value, where)
+    def __setitem__(self, name: str, value: Any) -> None:
+        """Set a key; a node of detectron2's class, as its projects add them, becomes one of this class."""
+        if isinstance(value, _YacsNode):
+            _adopt(value)
+        super().__setitem__(name, value)
 
-    def merge_from_list(self, cfg_list):
+    def merge_from_file(self, cfg_filename: str | os.PathLike, allow_unsafe: bool = False) -> None:
+        self.merge_settings(read_yaml(cfg_filename))
+
+    def merge_from_list(self, cfg_list: Sequence[Any]) -> None:
         """Merge [key, value, key, value, ...] as it stands on a command line."""
-        if len(cfg_list) % 2:
-            raise ConfigError(f"overrides come in pairs of KEY VALUE; {cfg_list[-1]!r} is left over")
-        for key, value in zip(cfg_list[0::2], cfg_list[1::2], strict=True):
-            self._merge_value(key, value, "command line")
+        self.merge_settings(read_overrides(cfg_list))
 
-    def key_names(self):
+    def merge_settings(self, *settings: Settings) -> None:
+        """Import the modules that any of the settings name, then merge these, the later ones over the earlier."""
+        for some in settings:
+            self._import(some.imports)
+        for some in settings:
+            for key, setting in some.keys.items():
+                self._merge(key, setting)
+
+    def key_names(self) -> list[str]:
         """Return the dotted names of all keys, nodes included."""
         names = []
         for name, value in self.items():
@@ -41,16 +52,28 @@ class CfgNode(_CfgNode):
                 names += [f"{name}.{below}" for below in value.key_names()]
         return names
 
-    def _merge_value(self, key, value, where):
+    def _import(self, modules: dict[str, str]) -> None:
+        """Import modules (name -> where it is named) and let them add their keys, each once."""
+        for name, where in modules.items():
+            if name in self[IMPORTS_KEY]:
+                continue
+            if self.is_frozen():
+                raise ConfigError(f"{where}: {IMPORTS_KEY} cannot be set any more, the config is frozen")
+            module = import_module(name, where)
+            if hasattr(module, "add_config"):
+                module.add_config(self)
+            self[IMPORTS_KEY] = [*self[IMPORTS_KEY], name]
+
+    def _merge(self, key: str, setting: Setting) -> None:
         *path, name = key.split(".")
-        node = self
+        where, node = setting.where, self
         for below in path:
             node = node.get(below) if isinstance(node, CfgNode) else None
         if not isinstance(node, CfgNode) or name not in node:
             raise ConfigError(f"{where}: there is no key {key}; the nearest one is {_nearest(key, self.key_names())}")
         if self.is_frozen():
             raise ConfigError(f"{where}: {key} cannot be set any more, the config is frozen")
-        old, value = node[name], node._decode_cfg_value(value)
+        old, value = node[name], node._decode_cfg_value(setting.value)
         if isinstance(old, CfgNode) or not _fits(value, old):
             kind = "a group of keys" if isinstance(old, CfgNode) else f"a {type(old).__name__}, as in {old!r}"
             raise ConfigError(f"{where}: {key} takes {kind}, not {value!r}")
@@ -59,7 +82,15 @@ class CfgNode(_CfgNode):
         node[name] = value if old is None or value is None else type(old)(value)
 
 
-def _fits(value, old):
+def _adopt(node: _YacsNode) -> None:
+    """Make a node and all below it strict ones, in place: whoever made it may still be adding keys to it."""
+    object.__setattr__(node, "__class__", CfgNode)
+    for value in node.values():
+        if isinstance(value, _YacsNode):
+            _adopt(value)
+
+
+def _fits(value: Any, old: Any) -> bool:
     if old is None or value is None or type(value) is type(old):
         return True
     if isinstance(old, float):
@@ -67,64 +98,37 @@ def _fits(value, old):
     return isinstance(old, list | tuple) and isinstance(value, list | tuple | str)
 
 
-def _nearest(key, keys):
+def _nearest(key: str, keys: Sequence[str]) -> str:
     same_name = [k for k in keys if k.split(".")[-1] == key.split(".")[-1]]
     return (difflib.get_close_matches(key, keys, 1, 0.8) or same_name or difflib.get_close_matches(key, keys, 1, 0))[0]
 
 
-def get_cfg():
+def read_overrides(overrides: Sequence[Any]) -> Settings:
+    """Read [key, value, key, value, ...]; ConfigError if a value is missing."""
+    if len(overrides) % 2:
+        raise ConfigError(f"overrides come in pairs of KEY VALUE; {overrides[-1]!r} is left over")
+    settings = Settings()
+    for key, value in zip(overrides[0::2], overrides[1::2], strict=True):
+        settings.add(key, Setting(CfgNode._decode_cfg_value(value) if key == IMPORTS_KEY else value, "command line"))
+    return settings
+
+
+def get_cfg() -> CfgNode:
     """Return a config with detectron2's keys and this framework's, at their defaults."""
     cfg = _get_cfg()
     add_vdet_ssl_config(cfg)
     return CfgNode(cfg)
 
 
-def load_cfg(config_file="", overrides=()):
-    """Return the defaults overridden by a yaml file (and its _BASE_), then by [key, value, ...]; raises ConfigError."""
-    cfg = get_cfg()
-    if config_file:
-        cfg.merge_from_file(config_file)
-    cfg.merge_from_list(list(overrides))
-    return cfg
+def load_cfg(config_file: str | os.PathLike = "", overrides: Sequence[Any] = ()) -> CfgNode:
+    """Return the defaults overridden by a yaml file (and its _BASE_), then by [key, value, ...].
 
+    Modules that either of them names in IMPORTS are imported first, and their keys added (`add_config(cfg)`).
 
-def _read_keys(filename, above=()):
-    """Read a yaml file and its _BASE_: dotted key -> ("file:line", value).
-
-    Raises ConfigError on what is no yaml, on duplicate keys, and on a file that is among those `above` it.
+    Raises:
+        ConfigError: one line with file, line and key.
     """
-    if os.path.realpath(filename) in above:
-        raise ConfigError(f"{filename}: it is its own {BASE_KEY}")
-    above = (*above, os.path.realpath(filename))
-    found = {}
-    try:
-        with open(filename, encoding="utf-8") as f:
-            root = yaml.compose(f, Loader=yaml.SafeLoader)
-        if root is not None and not isinstance(root, yaml.MappingNode):
-            raise ConfigError(f"{filename}: expected KEY: value lines")
-        if root is not None:
-            _collect_keys(root, "", filename, found)
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{filename}: not valid yaml: {e}") from None
-    bases, below = found.pop(BASE_KEY, (None, []))[1], {}
-    for base in [bases] if isinstance(bases, str) else bases:
-        base = os.path.join(os.path.dirname(filename), os.path.expanduser(base))
-        if not os.path.isfile(base):
-            raise ConfigError(f"{filename}: its {BASE_KEY} {base} does not exist")
-        below.update(_read_keys(base, above))  # of several, the later ones count
-    found = {**below, **found}
-    return found
-
-
-def _collect_keys(node, prefix, filename, found):
-    seen = {}
-    for key_node, value_node in node.value:
-        key, line = str(key_node.value), key_node.start_mark.line + 1
-        if key in seen:
-            raise ConfigError(f"{filename}:{line}: {prefix}{key} is set twice; it was set at line {seen[key]} before")
-        seen[key] = line
-        if isinstance(value_node, yaml.MappingNode):
-            _collect_keys(value_node, f"{prefix}{key}.", filename, found)
-        else:
-            value = yaml.SafeLoader("").construct_object(value_node, deep=True)
-            found[prefix + key] = (f"{filename}:{line}", value)
+    cfg = get_cfg()
+    files = read_yaml(config_file) if config_file else Settings()
+    cfg.merge_settings(files, read_overrides(overrides))
+    return cfg

@@ -9,6 +9,8 @@ from detectron2.config import CfgNode as CN
 def add_vdet_ssl_config(cfg):
     """Add this framework's keys, with their defaults, to a detectron2 config, in place."""
     cfg.VERSION = 2
+    # Modules (projects.AVA) that are imported before keys are merged; the `add_config(cfg)` of each adds its keys.
+    cfg.IMPORTS = []
     cfg.SEED = 0  # everything random follows from it (negative: drawn at the start and written to the saved config)
     _add_input(cfg)
     _add_data(cfg)
