@@ -16,7 +16,7 @@ from pathlib import Path
 from vdet_ssl.errors import ConfigError, VideoError, one_line_errors
 
 
-def parse_arguments() -> argparse.Namespace:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True)
     parser.add_argument("--videos", nargs="+", required=True, type=Path)
@@ -28,7 +28,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--top-k", type=int, default=3, help="actions shown of a person")
     parser.add_argument("--min-score", type=float, default=0.3, help="actions below are not shown")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides of the config")
-    return parser.parse_args()
+    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -67,4 +67,4 @@ def main(args: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     with one_line_errors():
-        main(parse_arguments())
+        main(parser().parse_args())

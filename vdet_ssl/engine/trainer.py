@@ -165,7 +165,10 @@ class VideoTrainer(TrainerBase):
         """
         evaluations = cls.build_evaluations(cfg) if evaluations is None else evaluations
         results = {name: inference_on_dataset(model, *evaluation) for name, evaluation in evaluations.items()}
-        return next(iter(results.values())) if len(results) == 1 else results
+        results = next(iter(results.values())) if len(results) == 1 else results
+        if comm.is_main_process():
+            logger.info("Evaluation: " + ", ".join(f"{k} {v:.4g}" for k, v in _headline(results).items()))
+        return results
 
     def build_hooks(self) -> list[Any]:
         cfg = self.cfg
@@ -230,12 +233,10 @@ class VideoTrainer(TrainerBase):
 
     def _log_summary(self, seconds: float) -> None:
         """Log the table that ends a training."""
-        rows = [("iterations", self.max_iter), ("time", str(datetime.timedelta(seconds=round(seconds))))]
-        latest = {name: value for name, (value, _) in self.storage.latest().items() if name == "total_loss"}
-        results = {k: v for k, v in flatten_results_dict(self.last_results).items() if "AP/" not in k}
-        rows += [(name, f"{value:.4g}") for name, value in {**latest, **results}.items()]
-        rows.append(("checkpoint", f"{self.cfg.OUTPUT_DIR}/model_final.pth"))
-        logger.info("Finished:\n" + tabulate(rows, tablefmt="pipe", headers=["", "result"], disable_numparse=True))
+        loss, _ = self.storage.latest().get("total_loss", (float("nan"), 0))
+        rows = {"iterations": self.max_iter, "time": str(datetime.timedelta(seconds=round(seconds))), "loss": loss}
+        checkpoint = {"checkpoint": f"{self.cfg.OUTPUT_DIR}/model_final.pth"}
+        logger.info(f"Finished:\n{_table({**rows, **_headline(self.last_results), **checkpoint})}")
 
     def run_step(self) -> None:
         self.step.iter = self.iter
@@ -289,3 +290,13 @@ def value_of(cfg: CfgNode, key: str) -> Any:
 
 def _subclasses(cls: type[VideoTrainer]) -> list[type[VideoTrainer]]:
     return [below for child in cls.__subclasses__() for below in (child, *_subclasses(child))]
+
+
+def _headline(results: dict) -> dict[str, float]:
+    """Flatten nested results; figures of single classes are left out."""
+    return {name: value for name, value in flatten_results_dict(results).items() if "/AP/" not in f"/{name}"}
+
+
+def _table(rows: dict[str, Any]) -> str:
+    texts = [(name, f"{value:.4g}" if isinstance(value, float) else value) for name, value in rows.items()]
+    return tabulate(texts, tablefmt="pipe", headers=["", "result"], disable_numparse=True)
