@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -65,7 +66,7 @@ def setup_loggers(output_dir: str = "") -> None:
     """Log to the screen (main process) and, given a folder, to its log.txt, which has the details too."""
     for name in ("fvcore", "detectron2", "vdet_ssl"):
         for handler in setup_logger(output_dir or None, distributed_rank=comm.get_rank(), name=name).handlers:
-            if type(handler) is logging.StreamHandler:
+            if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
                 handler.setLevel(logging.INFO)
 
 
