@@ -6,52 +6,51 @@
         MODEL.WEIGHTS output/byol/model_final.pth OUTPUT_DIR output/ava
     tools/train_net.py --config-file projects/AVA/configs/slow_r50_8x8.yaml --eval-only \\
         MODEL.WEIGHTS output/ava/model_final.pth
+    tools/train_net.py --help-keys INPUT
 """
 
-import functools
-import sys
+import argparse
+import os
 
-from vdet_ssl.checkpoint import VideoCheckpointer
-from vdet_ssl.engine import default_argument_parser, launch, setup, trainer_class
-from vdet_ssl.errors import BrokenVideosError, CheckpointError, ConfigError, VideoError
+from vdet_ssl.errors import one_line_errors
 
-
-def main(args):
-    try:
-        run = prepare(args)
-    except (ValueError, KeyError, OSError) as e:  # of data sets, proposals, keys that do not fit together, ...
-        raise e if isinstance(e, ConfigError) else ConfigError(e.args[0] if isinstance(e, KeyError) else e) from e
-    return run()
+# Heavy imports stand where they are used: --help takes no time.
 
 
-def prepare(args):
-    """Return what is left to do when config, data and weights have proved right: a function without arguments."""
+def main(args: argparse.Namespace) -> None:
+    from vdet_ssl.checkpoint import VideoCheckpointer
+    from vdet_ssl.engine import setup, trainer_class
+
     cfg = setup(args)
-    trainer_type = trainer_class(cfg)
-    if not args.eval_only:
-        trainer = trainer_type(cfg)
+    task = trainer_class(cfg)
+    if args.eval_only:
+        model = task.build_model(cfg)
+        VideoCheckpointer(model, min_coverage=1.0, whole_model=True).load(cfg.MODEL.WEIGHTS, checkpointables=[])
+        task.test(cfg, model)
+    else:
+        trainer = task(cfg)
         trainer.resume_or_load(resume=args.resume)
-        return trainer.train
-    if not (cfg.MODEL.WEIGHTS and cfg.DATASETS.TEST):
-        raise ConfigError("--eval-only needs MODEL.WEIGHTS and DATASETS.TEST")
-    model = trainer_type.build_model(cfg)
-    VideoCheckpointer(model, min_coverage=1.0, whole_model=True).load(cfg.MODEL.WEIGHTS, checkpointables=[])
-    return functools.partial(trainer_type.test, cfg, model)
+        trainer.train()
 
 
-def parser():
-    parser = default_argument_parser()
-    parser.add_argument(
-        "--traceback", action="store_true", help="show where an error was raised, not its message alone"
-    )
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-file", default="", metavar="FILE", help="yaml of keys that differ from the defaults")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR, if any")
+    parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS on DATASETS.TEST")
+    parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="processes on each machine")
+    parser.add_argument("--num-machines", type=int, default=1, metavar="N")
+    parser.add_argument("--machine-rank", type=int, default=0, metavar="I", help="which of the machines this is")
+    port = 49152 + hash(os.getuid() if hasattr(os, "getuid") else 1) % 16384  # as detectron2: a user's own
+    parser.add_argument("--dist-url", default=f"tcp://127.0.0.1:{port}", help="where processes meet; auto: a free port")
+    parser.add_argument("--traceback", action="store_true", help="show where an error was raised, not one line alone")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides of the config")
     return parser
 
 
 if __name__ == "__main__":
     args = parser().parse_args()
-    try:
+    with one_line_errors(args.traceback):
+        from vdet_ssl.engine import launch
+
         launch(main, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, (args,))
-    except (ConfigError, CheckpointError, VideoError, BrokenVideosError, FloatingPointError) as e:
-        if args.traceback:
-            raise
-        sys.exit(f"{type(e).__name__}: {e}")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from vdet_ssl.errors import CheckpointError, ConfigError
+from vdet_ssl.errors import ConfigError, UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY_BACKBONE = [
@@ -64,11 +64,11 @@ def run_here(*arguments):
     tool.main(tool.parser().parse_args([str(a) for a in arguments]))
 
 
-def train_net(*arguments, fails=False):
+def train_net(*arguments, fails=False, cwd=ROOT):
     """Run tools/train_net.py; return what it printed."""
     command = [sys.executable, str(ROOT / "tools/train_net.py"), *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}  # sums in the order of this process
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, env=environment)
     assert (done.returncode != 0) == fails, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
 
@@ -124,6 +124,15 @@ def test_a_resumed_run_is_the_run_that_never_stopped_to_the_bit(videos, tmp_path
         assert_equal(whole[name], parts[name])
 
 
+def test_the_screen_has_metrics_of_the_first_iteration_and_a_table_at_the_end_the_file_everything(videos, tmp_path):
+    printed = train_net(*PRETRAIN, "DATASETS.TRAIN", videos, "SOLVER.MAX_ITER", 3, "OUTPUT_DIR", tmp_path)
+    assert " iter: 0 " in printed and "| iterations | 3" in printed and "Warning" not in printed
+    assert list(metrics(tmp_path)) == [0, 2]
+    log = (tmp_path / "log.txt").read_text()
+    for detail in ("(momentum_encoder): Encoder(", "NUM_PROTOTYPES: 3000", "sys.platform"):
+        assert detail in log and detail not in printed
+
+
 def test_two_processes_train_as_one_does(videos, tmp_path):
     # A small rate: float32 rounding must not grow from step to step.
     base = [*PRETRAIN, "DATASETS.TRAIN", videos, "SOLVER.MAX_ITER", 3, "SOLVER.BASE_LR", 0.01]
@@ -159,6 +168,39 @@ def test_user_errors_end_in_one_line(videos, tmp_path):
     assert printed.strip().splitlines()[-1].startswith("ConfigError: --eval-only needs MODEL.WEIGHTS")
 
 
+def test_a_users_error_is_one_line_whatever_the_number_of_processes(videos, tmp_path):
+    base = [*PRETRAIN, "DATASETS.TRAIN", "nowhere.csv", "OUTPUT_DIR", tmp_path]
+    for processes in ([], ["--num-gpus", 2, "--dist-url", "auto"]):
+        printed = train_net(*processes, *base, fails=True)
+        assert "Traceback" not in printed
+        assert printed.strip().splitlines()[-1].startswith("DataError: nowhere.csv in DATASETS.TRAIN or TEST")
+    assert "Traceback" in train_net("--traceback", *base, fails=True)
+
+
+def test_an_error_while_training_has_no_traceback_before_it(videos, tmp_path):
+    nan = ["SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", 1e30, "SOLVER.MAX_ITER", 9, "OUTPUT_DIR", tmp_path]
+    printed = train_net(*PRETRAIN, "DATASETS.TRAIN", videos, *nan, fails=True)
+    assert "Traceback" not in printed and printed.strip().splitlines()[-1].startswith("NotFiniteError: iteration ")
+
+
+SLIP = """
+from detectron2.modeling import META_ARCH_REGISTRY
+from vdet_ssl.modeling.ssl import BYOL
+
+@META_ARCH_REGISTRY.register()
+class Slip(BYOL):
+    def __init__(self, cfg):
+        {}["res5"]
+"""
+
+
+def test_a_programmers_slip_keeps_its_traceback(videos, tmp_path):
+    (tmp_path / "slip.py").write_text(SLIP)
+    slip = ["IMPORTS", "slip", "MODEL.META_ARCHITECTURE", "Slip", "DATASETS.TRAIN", videos, "OUTPUT_DIR", tmp_path]
+    printed = train_net(*PRETRAIN, *slip, fails=True, cwd=tmp_path)
+    assert 'slip.py", line 8, in __init__' in printed and printed.strip().splitlines()[-1] == "KeyError: 'res5'"
+
+
 @pytest.mark.parametrize(
     "overrides, message",
     [
@@ -177,7 +219,7 @@ def test_user_errors_end_in_one_line(videos, tmp_path):
 )
 def test_what_does_not_fit_is_said_before_training(videos, tmp_path, overrides, message):
     base = [*PRETRAIN, "DATASETS.TRAIN", videos, "SOLVER.MAX_ITER", 1, "OUTPUT_DIR", tmp_path]
-    with pytest.raises((ConfigError, CheckpointError), match=message):
+    with pytest.raises(UserError, match=message):
         run_here(*base, *overrides)
 
 
@@ -190,8 +232,8 @@ def test_the_number_of_classes_is_checked_before_training(toy, tmp_path):
 @pytest.mark.parametrize(
     ("model", "name", "message"),
     [
-        ("BYOL", "toy.yaml", "toy.yaml is a data set of the kind 'ava', BYOL takes 'videos'"),
-        ("ActionDetector", "movies", "movies is a data set of the kind 'videos', ActionDetector takes 'ava'"),
+        ("BYOL", "toy.yaml", "toy.yaml is a data set of the kind 'key_frames', BYOL takes 'videos'"),
+        ("ActionDetector", "movies", "movies is a data set of the kind 'videos', ActionDetector takes 'key_frames'"),
     ],
 )
 def test_the_kind_of_the_data_is_checked_before_training(toy, tmp_path, model, name, message):

@@ -11,7 +11,7 @@ from detectron2.structures import Boxes, Instances
 
 from vdet_ssl.config import get_cfg
 from vdet_ssl.data.datasets.ava import AvaDescription, load_ava, register_ava
-from vdet_ssl.evaluation import build_evaluator
+from vdet_ssl.engine import DetectionTrainer
 from vdet_ssl.evaluation.ava_evaluator import AVAEvaluator
 from vdet_ssl.metrics.ava import evaluate_files
 from vdet_ssl.structures.ava_csv import read_boxes
@@ -179,7 +179,7 @@ def test_from_config(description, tmp_path):
     cfg = get_cfg()
     cfg.OUTPUT_DIR = str(tmp_path)
     cfg.TEST.AVA_CAPACITY = 7
-    evaluator = build_evaluator(cfg, "test_ava_evaluator")
+    evaluator = DetectionTrainer.build_evaluator(cfg, "test_ava_evaluator")
     assert isinstance(evaluator, AVAEvaluator)
     assert evaluator.capacity == 7
     assert evaluator.description == MetadataCatalog.get("test_ava_evaluator").description

@@ -10,8 +10,7 @@ from detectron2.modeling import build_model
 
 import vdet_ssl.modeling  # noqa: F401 (fills the registries)
 from vdet_ssl.config import get_cfg
-from vdet_ssl.data.build import build_test_loader
-from vdet_ssl.evaluation import build_evaluator
+from vdet_ssl.engine import SSLTrainer
 from vdet_ssl.evaluation.knn import FeatureCollector, knn_scores
 
 
@@ -80,15 +79,17 @@ def evaluate(cfg):
     """kNN top-1 of a tiny model whose weights follow from a seed, as the trainer computes it."""
     torch.manual_seed(0)
     model = build_model(cfg)
-    evaluator = build_evaluator(cfg, cfg.DATASETS.TEST[0])
+    evaluator = SSLTrainer.build_evaluator(cfg, cfg.DATASETS.TEST[0])
     evaluator.fill_bank(model)
-    results = inference_on_dataset(model, build_test_loader(cfg, cfg.DATASETS.TEST[0]), evaluator)
+    results = inference_on_dataset(model, SSLTrainer.build_test_loader(cfg, cfg.DATASETS.TEST[0]), evaluator)
     return torch.tensor(results["knn"]["top1"] if results else -1.0)
 
 
 def features_and_labels(cfg, name):
     torch.manual_seed(0)
-    features, labels = inference_on_dataset(build_model(cfg), build_test_loader(cfg, name), FeatureCollector())
+    features, labels = inference_on_dataset(
+        build_model(cfg), SSLTrainer.build_test_loader(cfg, name), FeatureCollector()
+    )
     return features.double().numpy(), labels.tolist()
 
 

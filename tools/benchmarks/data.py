@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from vdet_ssl.config import load_cfg
-from vdet_ssl.data.build import build_train_loader
 from vdet_ssl.data.datasets import load_videos
 from vdet_ssl.data.loading.loaders import on_this_machine
 from vdet_ssl.data.mappers.videos import PretrainMapper
+from vdet_ssl.engine import SSLTrainer
 from vdet_ssl.errors import VideoError
 
 VIDEOS_OF_A_BATCH = 8
@@ -110,7 +110,7 @@ def _collate(samples):
 
 def _measure_loader(cfg, num_workers, num_batches):
     cfg.DATALOADER.NUM_WORKERS = num_workers
-    batches = iter(build_train_loader(cfg))
+    batches = iter(SSLTrainer.build_train_loader(cfg))
     if num_workers:
         for _ in range(3):  # workers work ahead by two
             _collate(next(batches))

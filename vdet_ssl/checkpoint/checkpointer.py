@@ -27,7 +27,8 @@ class Match:
 class VideoCheckpointer(DetectionCheckpointer):
     """detectron2's DetectionCheckpointer that takes a backbone from wherever it stands in a checkpoint.
 
-    A backbone is found as `backbone.*` (detectors, classifiers) or `encoder.backbone.*` (a method's online encoder);
+    A backbone is found as `backbone.*` (detectors, classifiers), as `encoder.backbone.*` (a method's online encoder), or
+    by its own names, as a state dict of the backbone alone has them;
     a momentum encoder that is not in the checkpoint starts as the encoder.  After loading, a table says what was
     loaded, what was not and why.
 
@@ -110,7 +111,7 @@ def _sources(name):
     sources = [name, name.replace("momentum_encoder.", "encoder.", 1)]
     if "backbone." in name:
         below = name.split("backbone.", 1)[1]
-        sources += [f"encoder.backbone.{below}", f"backbone.{below}"]
+        sources += [f"encoder.backbone.{below}", f"backbone.{below}", below]
     return sources
 
 

@@ -2,78 +2,113 @@
 
 import functools
 import logging
+from collections.abc import Mapping
+from typing import Any, cast
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog
 from detectron2.data.common import DatasetFromList
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from torch.utils.data import ConcatDataset
 
+from vdet_ssl.config import CfgNode
 from vdet_ssl.data.datasets import VideoList, ensure_registered
 from vdet_ssl.data.datasets.proposals import add_proposals
 from vdet_ssl.data.loading.broken_videos import BrokenVideos
 from vdet_ssl.data.loading.loaders import EvaluationLoader, Samples, TrainLoader
-from vdet_ssl.data.mappers.key_frames import ActionDetectionMapper
-from vdet_ssl.data.mappers.videos import PretrainMapper
+from vdet_ssl.data.records import Mapper, Records
+from vdet_ssl.errors import ConfigError, DataError
 
-_MAPPERS = {"videos": PretrainMapper, "ava": ActionDetectionMapper}  # by the data set's evaluator_type
 _BATCHES_AHEAD = 2  # that workers make while one is trained on
 
 logger = logging.getLogger(__name__)
 
 
+def load_datasets(cfg: CfgNode, split: str) -> dict[str, Records]:
+    """Return the records of each data set of DATASETS.TRAIN or TEST, with their proposals; each file is read once.
+
+    Args:
+        split: "TRAIN" or "TEST".
+    Raises:
+        UserError: a data set or a file of proposals is missing or wrong.
+    """
+    return {name: load_dataset(name, proposals) for name, proposals in proposal_files(cfg, split).items()}
+
+
 @functools.lru_cache(maxsize=8)
-def _load(name, proposal_file=None):
-    records = DatasetCatalog.get(ensure_registered(name))
+def load_dataset(name: str, proposal_file: str | None = None) -> Records:
+    """Return the records of one data set, a registered name or a path, with the proposals of a file; read once."""
+    try:
+        records = DatasetCatalog.get(ensure_registered(name))
+    except OSError as error:
+        raise DataError(f"{name} in DATASETS.TRAIN or TEST: {error.filename}: {error.strerror}") from error
     if proposal_file is not None:
         if not PathManager.exists(proposal_file):
-            raise ValueError(f"{name}: DATASETS.PROPOSAL_FILES names {proposal_file}, which does not exist")
+            raise ConfigError(f"{name}: DATASETS.PROPOSAL_FILES names {proposal_file}, which does not exist")
         add_proposals(records, proposal_file)
-    if not isinstance(records, VideoList):
-        records = DatasetFromList(records, copy=False)  # one array that workers share
     logger.info(f"{name}: {len(records)} records")
-    return records
+    return _shared(records)
 
 
-def dataset_size(names):
-    """Return how many records the data sets of these names or paths have together."""
-    return sum(len(_load(name)) for name in names)
+def _shared(records: Records) -> Records:
+    """Put records where worker processes share them rather than each having a copy."""
+    return records if isinstance(records, VideoList) else DatasetFromList(records, copy=False)
 
 
-def load_test_sets(cfg):
-    """Load DATASETS.TEST and its people now, so that what is wrong with them is known before training, not after it."""
-    for name, proposal_file in _proposal_files(cfg, "TEST").items():
-        _load(name, proposal_file)
-
-
-def _proposal_files(cfg, split):
-    """Return the file of detected people, or None, for each data set of the split "TRAIN" or "TEST"."""
-    names, files = cfg.DATASETS[split], cfg.DATASETS[f"PROPOSAL_FILES_{split}"]
-    if not (cfg.MODEL.LOAD_PROPOSALS and files):
+def proposal_files(cfg: CfgNode, split: str) -> Mapping[str, str | None]:
+    """Return the file of proposals, or None, for each data set of the split "TRAIN" or "TEST"."""
+    names, files = cfg.DATASETS[split], cfg.DATASETS[f"PROPOSAL_FILES_{split}"] if cfg.MODEL.LOAD_PROPOSALS else ()
+    if not files:
         return dict.fromkeys(names)
     if len(files) != len(names):
-        raise ValueError(
+        raise ConfigError(
             f"DATASETS.PROPOSAL_FILES_{split} has {len(files)} files, DATASETS.{split} {len(names)} data sets: give one "
             "file for each"
         )
     return dict(zip(names, files, strict=True))
 
 
-def _evaluator_type(names):
-    kinds = {MetadataCatalog.get(ensure_registered(name)).get("evaluator_type") for name in names}
-    if len(kinds) != 1:
-        raise ValueError(f"{list(names)} have to be data sets of one kind; evaluator_type is {kinds or 'not set'}")
-    return kinds.pop()
+def build_train_loader(cfg: CfgNode, *, mapper: Mapper, records: Records | None = None) -> TrainLoader:
+    """Return endless batches, `list[dict]`, of IMS_PER_BATCH / processes samples.
+
+    Args:
+        mapper: (record, rng) -> sample.
+        records: what to train on; default: those of DATASETS.TRAIN.
+    Raises:
+        ConfigError: SOLVER.IMS_PER_BATCH is not a multiple of the number of processes.
+    """
+    batch_size, rest = divmod(cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size())
+    if rest:
+        raise ConfigError(
+            f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}; it has to be a multiple of the number of processes, "
+            f"{comm.get_world_size()}"
+        )
+    if records is None:
+        parts: list[Any] = list(load_datasets(cfg, "TRAIN").values())
+        records = cast(Records, ConcatDataset(parts))
+    if cfg.SOLVER.IMS_PER_BATCH > len(records):
+        logger.warning(
+            f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, there are {len(records)} records: each is in a batch "
+            "more than once"
+        )
+    broken = BrokenVideos(num_videos=len(records), tolerance=cfg.DATALOADER.BROKEN_TOLERANCE, output_dir=cfg.OUTPUT_DIR)
+    samples = Samples(records, mapper, seed=cfg.SEED)
+    return TrainLoader(samples, batch_size=batch_size, broken=broken, workers=_worker_arguments(cfg, batch_size))
 
 
-def _default_mapper(cfg, names, is_train):
-    kind = _evaluator_type(names)
-    if kind not in _MAPPERS:
-        raise ValueError(f"{list(names)}: give a mapper; there is none for evaluator_type {kind!r}")
-    return _MAPPERS[kind](cfg, is_train)
+def build_test_loader(cfg: CfgNode, records: Records, *, mapper: Mapper) -> EvaluationLoader:
+    """Return each sample once, in batches of TEST.IMS_PER_BATCH.
+
+    Args:
+        records: of a data set, see `load_datasets`, or any list.
+        mapper: (record, rng) -> sample.
+    """
+    samples = Samples(records, mapper, seed=cfg.SEED)
+    batch_size = cfg.TEST.IMS_PER_BATCH
+    return EvaluationLoader(samples, batch_size=batch_size, workers=_worker_arguments(cfg, batch_size))
 
 
-def _worker_arguments(cfg, batch_size):
+def _worker_arguments(cfg: CfgNode, batch_size: int) -> dict[str, Any]:
     num_workers = cfg.DATALOADER.NUM_WORKERS
     return {
         "num_workers": num_workers,
@@ -82,45 +117,3 @@ def _worker_arguments(cfg, batch_size):
         "timeout_s": 2 * cfg.DATALOADER.DECODE_TIMEOUT_S,
         "memory_bytes": int(cfg.DATALOADER.DECODE_MEMORY_GB * 2**30),
     }
-
-
-def build_train_loader(cfg, *, mapper=None):
-    """Return the TrainLoader of DATASETS.TRAIN: endless batches, `list[dict]`, of IMS_PER_BATCH / processes samples.
-
-    Args:
-        mapper: (record, rng) -> sample; default: that of the data set's kind.
-    Raises:
-        ValueError: SOLVER.IMS_PER_BATCH is no multiple of the number of processes, or the data sets do not fit together.
-    """
-    batch_size, rest = divmod(cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size())
-    if rest:
-        raise ValueError(
-            f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}; it has to be a multiple of the number of processes, "
-            f"{comm.get_world_size()}"
-        )
-    names = cfg.DATASETS.TRAIN
-    mapper = mapper or _default_mapper(cfg, names, is_train=True)
-    proposals = _proposal_files(cfg, "TRAIN")
-    samples = Samples(ConcatDataset([_load(name, proposals[name]) for name in names]), mapper, seed=cfg.SEED)
-    if cfg.SOLVER.IMS_PER_BATCH > len(samples.records):
-        logger.warning(
-            f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, {list(names)} have {len(samples.records)} records: each "
-            "is in a batch more than once"
-        )
-    broken = BrokenVideos(
-        num_videos=len(samples.records), tolerance=cfg.DATALOADER.BROKEN_TOLERANCE, output_dir=cfg.OUTPUT_DIR
-    )
-    return TrainLoader(samples, batch_size=batch_size, broken=broken, workers=_worker_arguments(cfg, batch_size))
-
-
-def build_test_loader(cfg, dataset_name, *, mapper=None):
-    """Return the EvaluationLoader of a data set: each sample once, in batches of TEST.IMS_PER_BATCH.
-
-    Args:
-        mapper: as in `build_train_loader`.
-    """
-    mapper = mapper or _default_mapper(cfg, [dataset_name], is_train=False)
-    proposals = _proposal_files(cfg, "TEST").get(dataset_name)
-    samples = Samples(_load(dataset_name, proposals), mapper, seed=cfg.SEED)
-    batch_size = cfg.TEST.IMS_PER_BATCH
-    return EvaluationLoader(samples, batch_size=batch_size, workers=_worker_arguments(cfg, batch_size))

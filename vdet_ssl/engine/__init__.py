@@ -1,5 +1,10 @@
-from vdet_ssl.engine.defaults import default_argument_parser, setup, trainer_class
-from vdet_ssl.engine.launch import launch
-from vdet_ssl.engine.trainer import SSLTrainer, VideoTrainer
+"""Trainers, one for each task, and what runs them."""
 
-__all__ = ["SSLTrainer", "VideoTrainer", "default_argument_parser", "launch", "setup", "trainer_class"]
+from vdet_ssl.engine.detection_trainer import DetectionTrainer
+from vdet_ssl.engine.launch import launch
+from vdet_ssl.engine.predictor import ActionPredictor
+from vdet_ssl.engine.setup import setup
+from vdet_ssl.engine.ssl_trainer import SSLTrainer
+from vdet_ssl.engine.trainer import VideoTrainer, trainer_class
+
+__all__ = ["ActionPredictor", "DetectionTrainer", "SSLTrainer", "VideoTrainer", "launch", "setup", "trainer_class"]

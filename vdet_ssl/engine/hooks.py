@@ -1,5 +1,8 @@
 """Hooks that differ from detectron2's."""
 
+from collections.abc import Callable
+
+import torch
 from detectron2.engine import HookBase, hooks
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
@@ -16,12 +19,12 @@ class LRSchedule(HookBase):
         multiplier: function of progress in [0, 1), as in fvcore's param_scheduler.
     """
 
-    def __init__(self, optimizer, base_lr, multiplier):
+    def __init__(self, optimizer: torch.optim.Optimizer, base_lr: float, multiplier: Callable[[float], float]) -> None:
         self.optimizer = optimizer
         self.base_lr = base_lr
         self.multiplier = multiplier
 
-    def before_step(self):
+    def before_step(self) -> None:
         lr = self.base_lr * self.multiplier(self.trainer.iter / self.trainer.max_iter)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -31,10 +34,20 @@ class LRSchedule(HookBase):
 class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
     """detectron2's, with the positions of all processes in their data; so it runs on every process (one writes)."""
 
-    def after_step(self):
+    def after_step(self) -> None:
         done = self.trainer.iter + 1
         if done % self.period == 0 or done >= self.max_iter:
             self.trainer.gather_loader_states()
+        super().after_step()
+
+
+class PeriodicWriter(hooks.PeriodicWriter):
+    """detectron2's, which writes after the first iteration too: people see early whether all is well."""
+
+    def after_step(self) -> None:
+        if self.trainer.iter == self.trainer.start_iter and self.trainer.iter + 1 < self.trainer.max_iter:
+            for writer in self._writers:
+                writer.write()
         super().after_step()
 
 
@@ -45,10 +58,10 @@ class InitialEval(HookBase):
         eval_function: () -> nested dict of metrics.
     """
 
-    def __init__(self, eval_function):
+    def __init__(self, eval_function: Callable[[], dict]) -> None:
         self.eval_function = eval_function
 
-    def before_train(self):
+    def before_train(self) -> None:
         if self.trainer.start_iter > 0:
             return
         results = flatten_results_dict(self.eval_function())

@@ -1,6 +1,8 @@
 """detectron2's launch, on machines without a GPU too."""
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.multiprocessing as mp
@@ -8,30 +10,64 @@ from detectron2.engine.launch import _find_free_port
 from detectron2.engine.launch import launch as launch_on_gpus
 from detectron2.utils import comm
 
-from vdet_ssl.errors import ConfigError
+from vdet_ssl.errors import ConfigError, UserError
 
 
-def launch(main_func, num_gpus_per_machine, num_machines=1, machine_rank=0, dist_url=None, args=()):
+def launch(
+    main_func: Callable,
+    num_gpus_per_machine: int,
+    num_machines: int = 1,
+    machine_rank: int = 0,
+    dist_url: str | None = None,
+    args: tuple = (),
+) -> None:
     """Run `main_func(*args)` in `num_gpus_per_machine` processes on each machine, as detectron2's `launch` does.
 
     Without a GPU the processes share one machine's CPU and talk through gloo.
+
+    Raises:
+        UserError: the first that one of the processes raised.
     """
-    if torch.cuda.is_available() or num_gpus_per_machine * num_machines <= 1:
-        launch_on_gpus(main_func, num_gpus_per_machine, num_machines, machine_rank, dist_url, args)
-    elif num_gpus_per_machine > os.cpu_count():
+    if num_gpus_per_machine * num_machines <= 1:
+        main_func(*args)
+        return
+    if not torch.cuda.is_available():
+        _check_cpu(num_gpus_per_machine, num_machines)
+    if dist_url == "auto" and num_machines == 1:
+        dist_url = f"tcp://127.0.0.1:{_find_free_port()}"
+    errors: Any = mp.get_context("spawn").SimpleQueue()
+    job = (_passing_errors_on, (main_func, errors, args))
+    try:
+        if torch.cuda.is_available():
+            main, arguments = job
+            launch_on_gpus(main, num_gpus_per_machine, num_machines, machine_rank, dist_url, arguments)
+        else:
+            mp.spawn(_cpu_worker, (num_gpus_per_machine, dist_url, *job), nprocs=num_gpus_per_machine)
+    except (mp.ProcessRaisedException, mp.ProcessExitedException):
+        if not errors.empty():
+            raise errors.get() from None
+        raise
+
+
+def _check_cpu(num_processes: int, num_machines: int) -> None:
+    if num_processes > (os.cpu_count() or 1):
         raise ConfigError(
-            f"--num-gpus is {num_gpus_per_machine}: this machine has no GPU, and only {os.cpu_count()} cores; leave it out"
+            f"--num-gpus is {num_processes}: this machine has no GPU, and only {os.cpu_count()} cores; leave it out"
         )
-    elif num_machines > 1:
+    if num_machines > 1:
         raise ConfigError("Several machines need GPUs; without one, use --num-machines 1")
-    else:
-        if dist_url == "auto":
-            dist_url = f"tcp://127.0.0.1:{_find_free_port()}"
-        world_size = num_gpus_per_machine
-        mp.spawn(_cpu_worker, (main_func, world_size, dist_url, args), nprocs=world_size)
 
 
-def _cpu_worker(rank, main_func, world_size, dist_url, args):
+def _passing_errors_on(main_func: Callable, errors: Any, args: tuple) -> None:
+    """Run in a process of its own; errors that a user can mend are handed to the process that started it."""
+    try:
+        main_func(*args)
+    except UserError as error:
+        errors.put(error)
+        raise
+
+
+def _cpu_worker(rank: int, world_size: int, dist_url: str, main_func: Callable, args: tuple) -> None:
     torch.set_num_threads(max(torch.get_num_threads() // world_size, 1))
     torch.distributed.init_process_group("gloo", init_method=dist_url, world_size=world_size, rank=rank)
     if hasattr(comm, "create_local_process_group"):

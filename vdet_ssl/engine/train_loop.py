@@ -2,19 +2,24 @@
 
 import contextlib
 import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from detectron2.engine import SimpleTrainer
+from detectron2.engine import TrainerBase
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vdet_ssl.errors import NotFiniteError
 
+Batch = list[dict[str, Any]]
 
-class StepTrainer(SimpleTrainer):
-    """detectron2's SimpleTrainer with gradient accumulation, mixed precision, and a stop at NaN or Inf.
+
+class StepTrainer(TrainerBase):
+    """detectron2's trainer of single steps with gradient accumulation, mixed precision, and a stop at NaN or Inf.
 
     Everything random in iteration k follows from (seed, k, rank) alone, so a resumed run repeats an unbroken one.
 
@@ -26,8 +31,18 @@ class StepTrainer(SimpleTrainer):
         dump_dir: folder of the file that is written when a loss or a gradient is not finite.
     """
 
-    def __init__(self, model, data_loader, optimizer, *, accumulation_steps, seed, amp, dump_dir):
-        super(SimpleTrainer, self).__init__()  # SimpleTrainer's own constructor starts the loader before a resume
+    def __init__(
+        self,
+        model: nn.Module,
+        data_loader: Iterable[Batch],
+        optimizer: torch.optim.Optimizer,
+        *,
+        accumulation_steps: int,
+        seed: int,
+        amp: bool,
+        dump_dir: str | Path,
+    ) -> None:
+        super().__init__()
         model.train()
         self.model = model
         self.data_loader = data_loader
@@ -38,17 +53,19 @@ class StepTrainer(SimpleTrainer):
         self.device = next(model.parameters()).device
         self.amp = amp and self.device.type == "cuda"
         self.grad_scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp)
-        self._iterator = None
+        self._iterator: Iterator[Batch] | None = None
 
     @property
-    def module(self):
+    def module(self) -> Any:
         """The model itself, without DistributedDataParallel around it."""
         return self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
 
-    def run_step(self):
+    def run_step(self) -> None:
         self._seed_iteration()
         self.optimizer.zero_grad(set_to_none=True)
-        data_s, losses, batches = 0.0, {}, []
+        data_s = 0.0
+        losses: dict[str, Any] = {}
+        batches: list[Batch] = []
         for k in range(self.accumulation_steps):
             start = time.perf_counter()
             batches.append(self._next_batch())
@@ -65,27 +82,27 @@ class StepTrainer(SimpleTrainer):
         self.grad_scaler.update()
         self.after_update()
 
-    def split(self, batch):
+    def split(self, batch: Batch) -> Sequence[Any]:
         """Return the parts of a batch's loss; the model is called on each in turn.  Here: the batch is one part."""
         return [batch]
 
-    def before_update(self):
+    def before_update(self) -> None:
         """Called when all gradients are there, before the optimizer steps."""
 
-    def after_update(self):
+    def after_update(self) -> None:
         """Called when the optimizer has stepped."""
 
-    def _seed_iteration(self):
+    def _seed_iteration(self) -> None:
         torch.manual_seed(((self.seed * 1_000_003 + self.iter) * 65_537 + comm.get_rank()) % 2**63)
 
-    def _next_batch(self):
+    def _next_batch(self) -> Batch:
         if self._iterator is None:
             self._iterator = iter(self.data_loader)
         return next(self._iterator)
 
-    def _backward(self, batch, is_last_batch):
+    def _backward(self, batch: Batch, is_last_batch: bool) -> dict[str, torch.Tensor]:
         """Back-propagate the parts of one batch one after another; gradients are averaged over processes with the last."""
-        total = {}
+        total: dict[str, Any] = {}
         with torch.autocast(self.device.type, enabled=self.amp):
             parts = self.split(batch)
         for i, part in enumerate(parts):
@@ -99,11 +116,11 @@ class StepTrainer(SimpleTrainer):
                 total[name] = total.get(name, 0.0) + value.detach()
         return total
 
-    def _grad_norm(self):
+    def _grad_norm(self) -> torch.Tensor:
         grads = [p.grad for p in self.module.parameters() if p.grad is not None]
         return torch.stack(torch._foreach_norm(grads)).norm()
 
-    def _store(self, losses, grad_norm, data_s):
+    def _store(self, losses: dict[str, torch.Tensor], grad_norm: torch.Tensor, data_s: float) -> None:
         """Put the losses (means over processes), the gradient norm and the slowest process' wait for data in storage."""
         gathered = comm.gather({**{n: v.item() for n, v in losses.items()}, "data_time": data_s})
         if comm.is_main_process():
@@ -114,7 +131,7 @@ class StepTrainer(SimpleTrainer):
             if len(means) > 1:
                 storage.put_scalars(**means)
 
-    def _check_finite(self, values, batches):
+    def _check_finite(self, values: dict[str, torch.Tensor], batches: list[Batch]) -> None:
         """Stop at NaN or Inf; in mixed precision an infinite gradient is the scaler's business."""
         wrong = [n for n, v in values.items() if not torch.isfinite(v) and not (n == "grad_norm" and self.amp)]
         if not wrong:
@@ -130,11 +147,13 @@ class StepTrainer(SimpleTrainer):
             f"Model and inputs that reproduce it are in {dump}"
         )
 
-    def state_dict(self):
-        return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
+    def state_dict(self) -> dict[str, Any]:
+        own = {"optimizer": self.optimizer.state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
+        return {**super().state_dict(), **own}
 
-    def load_state_dict(self, state_dict):
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
+        self.optimizer.load_state_dict(state_dict["optimizer"])
         self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
 
 
@@ -146,18 +165,20 @@ class SSLStepTrainer(StepTrainer):
         augment: batch -> batch, applied before the model sees it (augmentation on the model's device), or None.
     """
 
-    def __init__(self, *args, max_iter, augment=None, **kwargs):
+    def __init__(
+        self, *args: Any, max_iter: int, augment: Callable[[Batch], Batch] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.max_iter = max_iter
         self.augment = augment
 
-    def split(self, batch):
+    def split(self, batch: Batch) -> Sequence[Any]:
         if self.augment is not None:
             batch = self.augment(batch)
         return self.module.split(self.module.stack_clips(batch))
 
-    def before_update(self):
+    def before_update(self) -> None:
         self.module.before_step(self.iter / self.max_iter)
 
-    def after_update(self):
+    def after_update(self) -> None:
         self.module.after_step(self.iter / self.max_iter)

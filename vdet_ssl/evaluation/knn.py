@@ -4,11 +4,8 @@ import logging
 
 import torch
 import torch.nn.functional as F
-from detectron2.config import configurable
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 from detectron2.utils import comm
-
-from vdet_ssl.data.build import build_test_loader
 
 _QUERIES_AT_ONCE = 1024
 
@@ -56,24 +53,12 @@ class KNNEvaluator(FeatureCollector):
         device: where distances are computed.
     """
 
-    @configurable
     def __init__(self, *, bank_loaders, k, temperature, device):
         self.bank_loaders = bank_loaders
         self.k = k
         self.temperature = temperature
         self.device = device
         self._bank = None
-
-    @classmethod
-    def from_config(cls, cfg, dataset_name):
-        """`dataset_name` is the one of DATASETS.TEST that is evaluated."""
-        loaders = [build_test_loader(cfg, name) for name in cfg.DATASETS.TRAIN if name != dataset_name]
-        return {
-            "bank_loaders": [loader for loader in loaders if "label" in loader.samples.records[0]],
-            "k": cfg.TEST.KNN.K,
-            "temperature": cfg.TEST.KNN.TEMPERATURE,
-            "device": cfg.MODEL.DEVICE,
-        }
 
     def fill_bank(self, model):
         """Compute the bank's features with `model`; on all processes, before the evaluation."""

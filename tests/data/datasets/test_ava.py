@@ -8,10 +8,10 @@ import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from vdet_ssl.config import get_cfg
-from vdet_ssl.data.build import build_test_loader, build_train_loader
 from vdet_ssl.data.datasets import ensure_registered
 from vdet_ssl.data.datasets.ava import load_ava, read_description
 from vdet_ssl.data.datasets.proposals import add_proposals
+from vdet_ssl.engine import DetectionTrainer
 from vdet_ssl.errors import AvaFormatError
 
 ANNOTATIONS = """\
@@ -81,7 +81,7 @@ def test_catalog_and_metadata(data_set):
     path = data_set()
     assert ensure_registered(path) == path == ensure_registered(path)
     metadata = MetadataCatalog.get(path)
-    assert metadata.evaluator_type == "ava"
+    assert metadata.kind == "key_frames"
     assert metadata.thing_classes == ["class 17", "class 12", "class 80"]
     assert metadata.thing_dataset_id_to_contiguous_id == {17: 0, 12: 1, 80: 2}
     assert metadata.description == read_description(path)
@@ -290,11 +290,11 @@ def loader_config(tmp_path, make_video):
 
 def test_loaders_give_detected_people(loader_config):
     cfg = loader_config
-    (batch,) = build_test_loader(cfg, cfg.DATASETS.TEST[0])
+    (batch,) = DetectionTrainer.build_test_loader(cfg, cfg.DATASETS.TEST[0])
     assert [sample["timestamp"] for sample in batch] == ["1", "0.5"]
     assert batch[0]["proposals"].proposal_boxes.tensor.tolist() == [[64.0, 24.0, 128.0, 96.0]]
     assert len(batch[1]["proposals"]) == 0
-    train = next(iter(build_train_loader(cfg)))
+    train = next(iter(DetectionTrainer.build_train_loader(cfg)))
     assert [len(sample["instances"]) <= 1 and "proposals" not in sample for sample in train] == [True, True]
 
 
@@ -302,4 +302,4 @@ def test_one_file_of_detected_people_for_each_data_set(loader_config):
     cfg = loader_config
     cfg.DATASETS.PROPOSAL_FILES_TEST *= 2
     with pytest.raises(ValueError, match="PROPOSAL_FILES_TEST has 2 files, DATASETS.TEST 1 data sets"):
-        build_test_loader(cfg, cfg.DATASETS.TEST[0])
+        DetectionTrainer.build_test_loader(cfg, cfg.DATASETS.TEST[0])

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from vdet_ssl.config import get_cfg
-from vdet_ssl.data.build import build_train_loader
 from vdet_ssl.data.datasets import load_videos
 from vdet_ssl.data.storage import expand
+from vdet_ssl.engine import SSLTrainer
 
 NUM_VIDEOS = 4
 
@@ -54,7 +54,7 @@ def _take(path, output_dir, num_batches, *, num_workers=0, state=None):
     cfg.SOLVER.IMS_PER_BATCH = 2
     cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.BROKEN_TOLERANCE = num_workers, 0.3
     cfg.OUTPUT_DIR = str(output_dir)
-    loader = build_train_loader(cfg)
+    loader = SSLTrainer.build_train_loader(cfg)
     if state:
         loader.load_state_dict(state)
     return list(itertools.chain(*itertools.islice(loader, num_batches))), loader.state_dict()

@@ -8,6 +8,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from vdet_ssl.data.datasets import ensure_registered, load_videos
 from vdet_ssl.data.datasets.manifest import write_manifest
 from vdet_ssl.data.datasets.videos import register_builtin_videos
+from vdet_ssl.errors import DataError
 
 
 def _write(path, text):
@@ -156,7 +157,7 @@ def test_datasets_by_name_and_by_path(tmp_path):
     path = _write(tmp_path / "list.txt", "a.mp4 1\n")
     assert ensure_registered(path) == path == ensure_registered(path)
     assert DatasetCatalog.get(path)[0]["label"] == 1
-    assert MetadataCatalog.get(path).evaluator_type == "videos"
+    assert MetadataCatalog.get(path).kind == "videos"
     assert ensure_registered("kinetics400_train") == "kinetics400_train"
-    with pytest.raises(KeyError, match="kinetics400_trian.*kinetics400_train"):
+    with pytest.raises(DataError, match="kinetics400_trian.*kinetics400_train"):
         ensure_registered("kinetics400_trian")

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from vdet_ssl.config import get_cfg
-from vdet_ssl.data.build import build_test_loader, build_train_loader
+from vdet_ssl.data.build import build_train_loader
+from vdet_ssl.engine import SSLTrainer
 from vdet_ssl.errors import BrokenVideosError, VideoError
 
 NUM_VIDEOS = 6
@@ -59,7 +60,7 @@ def test_video_error_survives_the_way_between_processes():
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_by_default_the_first_broken_video_stops_training(folder, num_workers):
     with pytest.raises(BrokenVideosError, match=rf"1 of 6 videos are broken.*BROKEN_TOLERANCE(?s:.*){BROKEN}\.mp4: \w"):
-        _take(build_train_loader(_cfg(folder, num_workers=num_workers)), 3)
+        _take(SSLTrainer.build_train_loader(_cfg(folder, num_workers=num_workers)), 3)
     listed = _listed(folder)
     assert list(listed.columns) == ["path", "reason", "index", "epoch"]
     assert (listed["path"][0], listed["index"][0], listed["epoch"][0]) == (str(folder / f"{BROKEN}.mp4"), BROKEN, 0)
@@ -67,14 +68,14 @@ def test_by_default_the_first_broken_video_stops_training(folder, num_workers):
 
 def test_the_next_of_the_order_takes_the_place_of_a_broken_one(folder):
     """The same batches whatever the workers and after a resume, and the whole videos as if the broken one were not."""
-    whole = build_train_loader(_cfg(folder, tolerance=0.2))
+    whole = SSLTrainer.build_train_loader(_cfg(folder, tolerance=0.2))
     batches = _take(whole, 8)
     order = [s["video_id"] for batch in batches for s in batch]
     assert all(sorted(order[5 * e : 5 * e + 5]) == ["0", "1", "3", "4", "5"] for e in range(3))
     for num_workers in (1, 4):
-        loader = build_train_loader(_cfg(folder, num_workers=num_workers, tolerance=0.2))
+        loader = SSLTrainer.build_train_loader(_cfg(folder, num_workers=num_workers, tolerance=0.2))
         first = _take(loader, 5)
-        resumed = build_train_loader(_cfg(folder, num_workers=num_workers, tolerance=0.2))
+        resumed = SSLTrainer.build_train_loader(_cfg(folder, num_workers=num_workers, tolerance=0.2))
         resumed.load_state_dict(loader.state_dict())
         for batch, other in zip(batches, first + _take(resumed, 3), strict=True):
             for sample, twin in zip(batch, other, strict=True):
@@ -83,7 +84,7 @@ def test_the_next_of_the_order_takes_the_place_of_a_broken_one(folder):
 
 
 def test_broken_videos_are_listed_at_the_end_of_each_epoch(folder, caplog):
-    loader = build_train_loader(_cfg(folder, tolerance=0.2))
+    loader = SSLTrainer.build_train_loader(_cfg(folder, tolerance=0.2))
     batches = iter(loader)
     for _ in range(2):
         next(batches)
@@ -109,7 +110,7 @@ def test_processes_count_broken_videos_together(folder, run_distributed):
 def _run_until_stopped(folder):
     """Two of six may be broken, three are, and no process meets them all within the first epoch."""
     try:
-        _take(build_train_loader(_cfg(folder, tolerance=0.34)), 3)
+        _take(SSLTrainer.build_train_loader(_cfg(folder, tolerance=0.34)), 3)
     except BrokenVideosError:
         return torch.ones(1)
     return torch.zeros(1)
@@ -119,13 +120,13 @@ def test_nothing_but_broken_videos_stops_whatever_is_tolerated(folder):
     for i in range(NUM_VIDEOS):
         (folder / f"{i}.mp4").write_bytes(b"no video")
     with pytest.raises(BrokenVideosError, match="6 of 6"):
-        _take(build_train_loader(_cfg(folder, tolerance=1.0)), 1)
+        _take(SSLTrainer.build_train_loader(_cfg(folder, tolerance=1.0)), 1)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_evaluation_leaves_none_out(folder, num_workers):
     cfg = _cfg(folder, num_workers=num_workers, tolerance=1.0)
-    loader = build_test_loader(cfg, cfg.DATASETS.TRAIN[0])
+    loader = SSLTrainer.build_test_loader(cfg, cfg.DATASETS.TRAIN[0])
     with pytest.raises(VideoError, match=rf"{BROKEN}\.mp4") as raised:
         list(loader)
     assert raised.value.index == BROKEN
@@ -137,7 +138,7 @@ def test_file_that_never_answers_is_cut_off(folder):
     os.mkfifo(folder / f"{BROKEN}.mp4")
     cfg = _cfg(folder, num_workers=2, tolerance=0.2)
     cfg.DATALOADER.DECODE_TIMEOUT_S = 0.5
-    batches = _take(build_train_loader(cfg), 5)
+    batches = _take(SSLTrainer.build_train_loader(cfg), 5)
     assert sorted({s["video_id"] for batch in batches for s in batch}) == ["0", "1", "3", "4", "5"]
     assert _listed(folder)["reason"].tolist() == [
         "not done after 1 s (it hangs, or the machine is overloaded): cut off"
@@ -181,7 +182,7 @@ def _resident_bytes(pid):
 @pytest.mark.parametrize("num_clips", [600, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_worker_does_not_grow(folder, num_clips):
     """Whole and broken videos; a leak of one frame of 96 x 128 pixels for each of 600 clips would be 11 MB."""
-    loader = iter(build_train_loader(_cfg(folder, num_workers=1, tolerance=0.2)))
+    loader = iter(SSLTrainer.build_train_loader(_cfg(folder, num_workers=1, tolerance=0.2)))
     clips = itertools.chain.from_iterable(sample["clips"] for batch in loader for sample in batch)
     _exhaust(
         clips, 600

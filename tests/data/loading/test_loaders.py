@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from vdet_ssl.config import get_cfg
-from vdet_ssl.data.build import build_test_loader, build_train_loader, dataset_size
+from vdet_ssl.data.build import build_train_loader, load_dataset
 from vdet_ssl.data.loading.shuffled_stream import ShuffledStream
+from vdet_ssl.engine import SSLTrainer
 
 NUM_VIDEOS = 5
 
@@ -47,20 +48,20 @@ def _assert_equal(batches, others):
 @pytest.fixture(scope="module")
 def batches(video_list, tmp_path_factory):
     """Eight batches, that is three epochs and a bit, made without workers."""
-    return _take(build_train_loader(_cfg(video_list, tmp_path_factory.mktemp("output"))), 8)
+    return _take(SSLTrainer.build_train_loader(_cfg(video_list, tmp_path_factory.mktemp("output"))), 8)
 
 
 @pytest.mark.parametrize("num_workers", [1, 4])
 def test_workers_change_nothing(video_list, batches, tmp_path, num_workers):
-    loader = build_train_loader(_cfg(video_list, tmp_path, num_workers=num_workers))
+    loader = SSLTrainer.build_train_loader(_cfg(video_list, tmp_path, num_workers=num_workers))
     _assert_equal(_take(loader, 8), batches)
 
 
 @pytest.mark.parametrize(("before", "after"), [(0, 0), (4, 1), (0, 4)])
 def test_resumed_loader_continues(video_list, batches, tmp_path, before, after):
-    stopped = build_train_loader(_cfg(video_list, tmp_path, num_workers=before))
+    stopped = SSLTrainer.build_train_loader(_cfg(video_list, tmp_path, num_workers=before))
     _take(stopped, 3)
-    resumed = build_train_loader(_cfg(video_list, tmp_path, num_workers=after))
+    resumed = SSLTrainer.build_train_loader(_cfg(video_list, tmp_path, num_workers=after))
     resumed.load_state_dict(stopped.state_dict())
     _assert_equal(_take(resumed, 5), batches[3:])
 
@@ -85,14 +86,16 @@ def test_every_epoch_visits_every_video_once_with_crops_of_its_own(batches):
 def test_another_seed_gives_another_order(video_list, batches, tmp_path):
     cfg = _cfg(video_list, tmp_path)
     cfg.SEED = 1
-    orders = [[s["video_id"] for b in run for s in b] for run in (batches, _take(build_train_loader(cfg), 8))]
+    orders = [
+        [s["video_id"] for b in run for s in b] for run in (batches, _take(SSLTrainer.build_train_loader(cfg), 8))
+    ]
     assert orders[0] != orders[1]
 
 
 def _slices(video_list, output_dir):
     """Global positions are told by video_id and start time; as numbers, so that they can be handed back."""
-    train = build_train_loader(_cfg(video_list, output_dir, batch_size=4))
-    test = build_test_loader(_cfg(video_list, output_dir), video_list)
+    train = SSLTrainer.build_train_loader(_cfg(video_list, output_dir, batch_size=4))
+    test = SSLTrainer.build_test_loader(_cfg(video_list, output_dir), video_list)
     rows = [[float(s["video_id"]), *s["start_times_s"]] for batch in _take(train, 3) for s in batch]
     return torch.tensor(rows), torch.tensor([int(s["video_id"]) for batch in test for s in batch]), len(test)
 
@@ -114,12 +117,12 @@ def test_batch_that_processes_cannot_share_is_refused(video_list, tmp_path, run_
 
 
 def _build_with_three(video_list, output_dir):
-    build_train_loader(_cfg(video_list, output_dir, batch_size=3))
+    SSLTrainer.build_train_loader(_cfg(video_list, output_dir, batch_size=3))
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_evaluation_is_complete_and_repeatable(video_list, tmp_path, num_workers):
-    loader = build_test_loader(_cfg(video_list, tmp_path, num_workers=num_workers), video_list)
+    loader = SSLTrainer.build_test_loader(_cfg(video_list, tmp_path, num_workers=num_workers), video_list)
     first, second = list(loader), list(loader)
     assert [len(batch) for batch in first] == [2, 2, 1] and len(loader) == 3
     _assert_equal(first, second)
@@ -128,8 +131,8 @@ def test_evaluation_is_complete_and_repeatable(video_list, tmp_path, num_workers
 def test_several_datasets_are_one(video_list, tmp_path):
     cfg = _cfg(video_list, tmp_path, batch_size=2 * NUM_VIDEOS)
     cfg.DATASETS.TRAIN = (video_list, video_list)
-    assert dataset_size(cfg.DATASETS.TRAIN) == 2 * NUM_VIDEOS
-    (batch,) = _take(build_train_loader(cfg), 1)
+    assert sum(len(load_dataset(name)) for name in cfg.DATASETS.TRAIN) == 2 * NUM_VIDEOS
+    (batch,) = _take(SSLTrainer.build_train_loader(cfg), 1)
     assert sorted(sample["video_id"] for sample in batch) == sorted("01234" * 2)
 
 
@@ -153,7 +156,7 @@ def test_videos_of_any_length(make_video, tmp_path):
     (tmp_path / "list.txt").write_text("short.mp4\nlong.mp4\n")
     cfg = _cfg(str(tmp_path / "list.txt"), tmp_path)
     cfg.INPUT.NUM_FRAMES, cfg.INPUT.SAMPLING_RATE = 8, 8
-    samples = {sample["video_id"]: sample for batch in _take(build_train_loader(cfg), 4) for sample in batch}
+    samples = {sample["video_id"]: sample for batch in _take(SSLTrainer.build_train_loader(cfg), 4) for sample in batch}
     assert samples["short"]["start_times_s"] == [0.0, 0.0]
     assert max(samples["long"]["start_times_s"]) > 2.0
     assert all(clip.shape == (8, 32, 32, 3) for sample in samples.values() for clip in sample["clips"])

@@ -2,14 +2,24 @@
 
 import os
 
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.catalog import Metadata
 from detectron2.utils.file_io import PathManager
 
 from vdet_ssl.data.datasets.ava import register_ava_like
 from vdet_ssl.data.datasets.builtin import register_all_ava
 from vdet_ssl.data.datasets.videos import VideoList, load_videos, register_builtin_videos, register_videos
+from vdet_ssl.errors import DataError
 
-__all__ = ["VideoList", "ensure_registered", "load_videos", "register_ava_like", "register_videos"]
+__all__ = [
+    "VideoList",
+    "dataset_kind",
+    "dataset_metadata",
+    "ensure_registered",
+    "load_videos",
+    "register_ava_like",
+    "register_videos",
+]
 
 # Lists of videos of sections 4 and A.1: kinetics400_train is <DETECTRON2_DATASETS>/kinetics400/train.csv, or train.parquet
 # where there is such a manifest, and so on.
@@ -37,7 +47,7 @@ def ensure_registered(name):
     (see datasets/README.md); anything else has to be a registered name.
 
     Raises:
-        KeyError: neither registered nor a path.
+        DataError: neither registered nor a path.
     """
     if name in DatasetCatalog.list():
         return name
@@ -46,11 +56,21 @@ def ensure_registered(name):
     elif name.endswith((".csv", ".txt", ".parquet", ".tar")) or PathManager.isdir(name):
         register_videos(name, name)
     else:
-        raise KeyError(
+        raise DataError(
             f'"{name}" in DATASETS.TRAIN or TEST is no registered data set, no folder and no file of a kind that can '
             f"be read (.csv, .txt, .parquet, .tar, .yaml). Registered are: {', '.join(DatasetCatalog.list())}"
         )
     return name
+
+
+def dataset_metadata(name: str) -> Metadata:
+    """Return the metadata of an entry of DATASETS.TRAIN / TEST."""
+    return MetadataCatalog.get(ensure_registered(name))
+
+
+def dataset_kind(name: str) -> str | None:
+    """Return what records a data set has: "videos", "key_frames" or None where it does not say."""
+    return dataset_metadata(name).get("kind")
 
 
 _register_builtin(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets")))

@@ -91,11 +91,11 @@ def register_ava_like(name, description_path):
 def register_ava(name, description):
     """Register a data set in AVA's formats; its files need not exist yet.
 
-    The metadata has evaluator_type "ava", `description`, and once it is loaded thing_classes and
+    The metadata has kind "key_frames", `description`, and once it is loaded thing_classes and
     thing_dataset_id_to_contiguous_id (action id -> class).
     """
     DatasetCatalog.register(name, lambda: _load(name, description))
-    MetadataCatalog.get(name).set(evaluator_type="ava", description=description)
+    MetadataCatalog.get(name).set(kind="key_frames", description=description)
 
 
 def load_ava(description):

@@ -247,13 +247,13 @@ def _raise(error):
 
 
 def register_videos(name, path):
-    """Register the videos of `path` (see `load_videos`) as data set `name`, with evaluator_type "videos"."""
+    """Register the videos of `path` (see `load_videos`) as data set `name`, with kind "videos"."""
     DatasetCatalog.register(name, lambda: load_videos(path))
-    MetadataCatalog.get(name).set(evaluator_type="videos")
+    MetadataCatalog.get(name).set(kind="videos")
 
 
 def register_builtin_videos(name, path):
     """As `register_videos`; if there is a manifest train.parquet beside the list train.csv, it is read instead."""
     manifest = os.path.splitext(path)[0] + ".parquet"
     DatasetCatalog.register(name, lambda: load_videos(manifest if PathManager.exists(manifest) else path))
-    MetadataCatalog.get(name).set(evaluator_type="videos")
+    MetadataCatalog.get(name).set(kind="videos")

@@ -19,8 +19,6 @@ class ActionDetector(nn.Module):
         pixel_mean, pixel_std: grey levels (0..255) of each channel.
     """
 
-    evaluator_type = "ava"  # of the data sets that it takes
-
     @configurable
     def __init__(self, *, backbone, roi_heads, pixel_mean, pixel_std):
         super().__init__()

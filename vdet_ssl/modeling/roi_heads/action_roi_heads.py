@@ -114,8 +114,12 @@ class ActionROIHeads(nn.Module):
 
     def predict(self, features, boxes):
         """Logits (M, num_classes) of the M boxes in B Boxes (XYXY, absolute pixels of the clip)."""
-        pooled = self.box_pooler([features[name].mean(dim=2) for name in self.in_features], boxes)
+        pooled = self.box_pooler([self.pool_time(features[name]) for name in self.in_features], boxes)
         return self.cls_score(self.dropout(pooled.amax(dim=(2, 3))))
+
+    def pool_time(self, features):
+        """float (B, C, T, H, W) -> (B, C, H, W), the mean over time."""
+        return features.mean(dim=2)
 
     @torch.no_grad()
     def label_boxes(self, proposals, targets):

@@ -38,8 +38,6 @@ class SSLMethod(nn.Module, ABC):
         pixel_mean, pixel_std: grey levels (0..255) of each channel, for `normalize`.
     """
 
-    evaluator_type = "videos"  # of the data sets that it takes
-
     def __init__(self, *, pixel_mean, pixel_std):
         super().__init__()
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean, dtype=torch.float32), persistent=False)

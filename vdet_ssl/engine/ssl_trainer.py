@@ -1,0 +1,74 @@
+"""The task of self-supervised pre-training."""
+
+import functools
+from typing import Any
+
+from torch import nn
+
+from vdet_ssl.config import CfgNode
+from vdet_ssl.data.build import build_test_loader, load_datasets
+from vdet_ssl.data.loading.loaders import TrainLoader
+from vdet_ssl.data.mappers.videos import PretrainMapper
+from vdet_ssl.data.records import Mapper
+from vdet_ssl.data.transforms import augment_batch
+from vdet_ssl.engine.hooks import InitialEval
+from vdet_ssl.engine.train_loop import SSLStepTrainer
+from vdet_ssl.engine.trainer import Evaluation, VideoTrainer
+from vdet_ssl.errors import ConfigError
+from vdet_ssl.evaluation.knn import KNNEvaluator
+from vdet_ssl.modeling.ssl import SSLMethod
+
+
+class SSLTrainer(VideoTrainer):
+    """Pre-training with any method of `vdet_ssl.modeling.ssl` (section 3.2) on videos without labels.
+
+    With TEST.KNN.ENABLED the frozen features are judged by kNN accuracy, before the first step too.
+    """
+
+    architectures = (SSLMethod,)
+    data_kind = "videos"
+
+    @classmethod
+    def build_mapper(cls, cfg: CfgNode, is_train: bool) -> Mapper:
+        return PretrainMapper(cfg, is_train)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> KNNEvaluator:
+        """kNN accuracy on `dataset_name`; its bank is the labelled data sets of DATASETS.TRAIN, else itself."""
+        mapper = cls.build_mapper(cfg, is_train=False)
+        banks = [records for name, records in load_datasets(cfg, "TRAIN").items() if name != dataset_name]
+        return KNNEvaluator(
+            bank_loaders=[build_test_loader(cfg, bank, mapper=mapper) for bank in banks if "label" in bank[0]],
+            k=cfg.TEST.KNN.K,
+            temperature=cfg.TEST.KNN.TEMPERATURE,
+            device=cfg.MODEL.DEVICE,
+        )
+
+    @classmethod
+    def evaluates(cls, cfg: CfgNode) -> bool:
+        if cfg.TEST.KNN.ENABLED and not cfg.DATASETS.TEST:
+            raise ConfigError(
+                "TEST.KNN.ENABLED needs a list of labelled videos in DATASETS.TEST; without one, set it to False"
+            )
+        return cfg.TEST.KNN.ENABLED
+
+    def build_step_trainer(self, model: nn.Module, data_loader: TrainLoader, optimizer: Any) -> SSLStepTrainer:
+        on_model = self.cfg.INPUT.AUGMENTATION_DEVICE == "model"
+        augment = functools.partial(augment_batch, device=self.cfg.MODEL.DEVICE) if on_model else None
+        max_iter = self.cfg.SOLVER.MAX_ITER
+        return SSLStepTrainer(
+            model, data_loader, optimizer, max_iter=max_iter, augment=augment, **self.step_arguments()
+        )
+
+    def build_hooks(self) -> list[Any]:
+        """As for other tasks; what training starts from is evaluated too."""
+        ret = super().build_hooks()
+        return [InitialEval(self.evaluate), *ret] if self.evaluations else ret
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: nn.Module, evaluations: dict[str, Evaluation] | None = None) -> dict:
+        """kNN accuracy on DATASETS.TEST; the evaluators' banks are filled first."""
+        evaluations = cls.build_evaluations(cfg) if evaluations is None else evaluations
+        for _, evaluator in evaluations.values():
+            evaluator.fill_bank(model)
+        return super().test(cfg, model, evaluations)
