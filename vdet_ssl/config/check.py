@@ -2,6 +2,7 @@
 
 from vdet_ssl.config.config import CfgNode
 from vdet_ssl.config.record import Override
+from vdet_ssl.config.settings import EPOCHS
 from vdet_ssl.errors import ConfigError
 
 # Read without a trace: by `load_cfg`, and by detectron2's `default_setup` from what `dump` gives.
@@ -38,13 +39,15 @@ def refuse_unread(cfg: CfgNode, *, evaluates: bool = True) -> None:
     Args:
         evaluates: whether this run evaluates; if not, a file may set keys of the evaluation: it serves `--eval-only` too.
     """
+    reads = cfg.record.reads | _READ_BY_SETUP
+    reads |= {epochs for iterations, epochs in EPOCHS.items() if iterations in reads}
     unread = {
         name: override
         for name, override in cfg.record.overrides.items()
-        if override.value != override.default and name not in cfg.record.reads | _READ_BY_SETUP
+        if override.value != override.default
+        and name not in reads
+        and (evaluates or not _is_for_later(cfg, name, override))
     }
-    if not evaluates:
-        unread = {name: o for name, o in unread.items() if not _is_for_later(cfg, name, o)}
     if unread:
         (name, override), *others = unread.items()
         raise ConfigError(_message(cfg, name, override) + "".join(f"; so has {_place(*other)}" for other in others))
@@ -52,7 +55,7 @@ def refuse_unread(cfg: CfgNode, *, evaluates: bool = True) -> None:
 
 def _is_for_later(cfg: CfgNode, name: str, override: Override) -> bool:
     """Whether a file sets a key that is ours and, going by its name, of the evaluation."""
-    is_of_evaluation = name.startswith("TEST.") or name.endswith("TEST")
+    is_of_evaluation = name.startswith("TEST.") or name.endswith("TEST") or name == "SOLVER.EVAL_EPOCHS"
     return is_of_evaluation and name in cfg.record.keys and override.where != "command line"
 
 

@@ -112,6 +112,11 @@ class CfgNode(_CfgNode):
         with self.record.paused():
             return functools.reduce(lambda node, name: node[name], key.split("."), self)
 
+    def put(self, key: str, value: Any) -> None:
+        """Set the value of a dotted key."""
+        path, _, name = key.rpartition(".")
+        setattr(self.peek(path) if path else self, name, value)
+
     def key_names(self) -> list[str]:
         """Return the dotted names of all keys, nodes included."""
         names = []
@@ -158,17 +163,12 @@ class CfgNode(_CfgNode):
             value = [value]
         value = value if old is None or value is None else type(old)(value)
         self.record.override(key, Override(value, where, old))
-        self._set(key, value)
-
-    def _set(self, key: str, value: Any) -> None:
-        path, _, name = key.rpartition(".")
-        node = self.peek(path) if path else self
-        node[name] = value
+        self.put(key, value)
 
     def _forget(self, key: str) -> None:
         """Set a number to 0, a sequence to an empty one, as if nobody had set it."""
         self.record.overrides.pop(key, None)
-        self._set(key, type(self.peek(key))())
+        self.put(key, type(self.peek(key))())
 
 
 def _bind(node: _YacsNode, record: Record, path: str) -> None:

@@ -12,7 +12,7 @@ from fvcore.common.config import BASE_KEY
 from vdet_ssl.errors import ConfigError
 
 IMPORTS = "IMPORTS"
-EPOCHS = {  # where the epochs of each of these keys stand
+EPOCHS = {  # what may be given in epochs instead, and where
     "SOLVER.MAX_ITER": "SOLVER.MAX_EPOCHS",
     "SOLVER.WARMUP_ITERS": "SOLVER.WARMUP_EPOCHS",
     "SOLVER.STEPS": "SOLVER.STEP_EPOCHS",
