@@ -25,6 +25,14 @@ setup(
         "opencv-python",
         "pandas",
         "pyarrow",  # pandas reads and writes video manifests (parquet) with it
+        "filelock",
+        "fsspec",
+        "matplotlib",
+        "numpy",
+        "pyyaml",
+        "tabulate",
+        "tqdm",
+        "yacs",
         "av>=18",  # earlier ones leave cycles that hold a closed file until the garbage collector runs
     ],
     extras_require={"test": ["mypy", "pytest", "ruff>=0.17,<0.18", "scipy"]},

@@ -33,7 +33,7 @@ def run(script, *arguments):
 
 
 def train(config, output, *overrides):
-    run("tools/train_net.py", "--config-file", config, "OUTPUT_DIR", output, *overrides)
+    run("tools/train_net.py", "--overwrite", "--config-file", config, "OUTPUT_DIR", output, *overrides)
 
 
 def make_world(folder, seed):

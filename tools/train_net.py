@@ -37,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", default="", metavar="FILE", help="yaml of keys that differ from the defaults")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR, if any")
+    parser.add_argument("--overwrite", action="store_true", help="delete the training that is in OUTPUT_DIR, if any")
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS on DATASETS.TEST")
     parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="processes on each machine")
     parser.add_argument("--num-machines", type=int, default=1, metavar="N")

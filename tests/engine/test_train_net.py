@@ -110,7 +110,7 @@ def videos(tmp_path_factory, make_video):
 def test_a_resumed_run_is_the_run_that_never_stopped_to_the_bit(videos, tmp_path):
     base = [*PRETRAIN, "DATASETS.TRAIN", videos, "SOLVER.MAX_ITER", 6]
     run_here(*base, "OUTPUT_DIR", tmp_path / "whole")
-    run_here(*base, "OUTPUT_DIR", tmp_path / "parts")
+    train_net(*base, "OUTPUT_DIR", tmp_path / "parts")
     for name in ("model_final.pth", "model_0000005.pth"):
         (tmp_path / "parts" / name).unlink()
     (tmp_path / "parts" / "last_checkpoint").write_text("model_0000002.pth")  # as if stopped after three iterations
@@ -316,7 +316,7 @@ def test_the_detector_overfits_a_toy_of_three_classes_and_runs_on_a_bare_video(t
     (results,) = output.glob("inference/*/results.json")
     assert json.loads(results.read_text())["mAP"] > 0.9
     run_here("--eval-only", *arguments, "OUTPUT_DIR", tmp_path / "again", "MODEL.WEIGHTS", output / "model_final.pth")
-    (again,) = (tmp_path / "again").glob("inference/*/results.json")
+    (again,) = (tmp_path / "again/eval_model_final").glob("inference/*/results.json")
     assert json.loads(again.read_text()) == json.loads(results.read_text())
 
     broken = tmp_path / "broken.mp4"

@@ -15,6 +15,7 @@ from detectron2.utils.logger import setup_logger
 
 from vdet_ssl.config import CfgNode, check_values, load_cfg
 from vdet_ssl.data.build import load_datasets
+from vdet_ssl.engine import output_dir
 from vdet_ssl.engine.trainer import trainer_class
 from vdet_ssl.errors import ConfigError
 from vdet_ssl.solver import resolve_schedule
@@ -29,7 +30,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     batch (what was changed is logged).
 
     Args:
-        args: has config_file, opts (list of KEY VALUE), eval_only.
+        args: has config_file, opts (list of KEY VALUE), eval_only, resume, overwrite.
     Raises:
         UserError: config and data are wrong, or do not fit together.
     """
@@ -38,6 +39,11 @@ def setup(args: argparse.Namespace) -> CfgNode:
     task = trainer_class(cfg)
     if args.eval_only and not (cfg.MODEL.WEIGHTS and cfg.DATASETS.TEST):
         raise ConfigError("--eval-only needs MODEL.WEIGHTS and DATASETS.TEST")
+    if args.eval_only:
+        cfg.OUTPUT_DIR = output_dir.evaluation_folder(cfg.OUTPUT_DIR, cfg.MODEL.WEIGHTS)
+    elif comm.is_main_process():
+        output_dir.claim(cfg.OUTPUT_DIR, resume=args.resume, overwrite=args.overwrite)
+    comm.synchronize()
     setup_loggers(cfg.OUTPUT_DIR)
     if cfg.SEED < 0:
         cfg.SEED = comm.shared_random_seed() % 2**31
@@ -61,10 +67,10 @@ def choose_device(cfg: CfgNode) -> None:
         cfg.MODEL.DEVICE = "cpu"
 
 
-def setup_loggers(output_dir: str = "") -> None:
+def setup_loggers(folder: str = "") -> None:
     """Log to the screen (main process) and, given a folder, to its log.txt, which has the details too."""
     for name in ("fvcore", "detectron2", "vdet_ssl"):
-        for handler in setup_logger(output_dir or None, distributed_rank=comm.get_rank(), name=name).handlers:
+        for handler in setup_logger(folder or None, distributed_rank=comm.get_rank(), name=name).handlers:
             if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
                 handler.setLevel(logging.INFO)
 
