@@ -95,8 +95,10 @@ def test_frame_rate(source, read_number):
 
 
 def test_frame_spacing_has_no_meaning_around_a_key_frame(source, read_number):
-    mapper = KeyFrameMapper(config(INPUT__FRAME_SPACING="linspace"), is_train=False)
+    cfg = config(INPUT__FRAME_SPACING="linspace")
+    mapper = KeyFrameMapper(cfg, is_train=False)
     assert [read_number(frame) for frame in mapper(record_of("", **source), rng())["clip"]] == [24, 27, 30, 33]
+    assert "INPUT.FRAME_SPACING" not in cfg.record.reads
 
 
 def test_movie_that_does_not_start_at_zero(source, read_number):

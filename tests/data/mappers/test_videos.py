@@ -1,5 +1,7 @@
 """From a record to clips, on videos whose frames say which one they are."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -247,3 +249,32 @@ def test_a_broken_file_is_named(tmp_path):
     path.write_bytes(b"not a video" * 100)
     with pytest.raises(VideoError, match=r"broken\.mp4"):
         make_mapper()({"file_name": str(path), "video_id": "broken"}, np.random.default_rng(0))
+
+
+def test_a_mapper_reads_only_the_keys_that_it_depends_on():
+    def reads(build, **overrides):
+        cfg = make_cfg(**overrides)
+        build(cfg)
+        return {name[6:] for name in cfg.record.reads if name.startswith("INPUT.")} - {"CROP", "COLOR"}
+
+    clip, decoding = {"NUM_FRAMES", "SAMPLING_RATE", "FRAME_RATE", "FRAME_SPACING"}, {"DECODER"}
+    view = {"MIN_SIZE_TEST", "CROP.SIZE"}
+    assert reads(VideoMapper.for_features) == {*clip, *decoding, *view}
+    by_segments = functools.partial(VideoMapper.for_classification, is_train=False, by_segments=True)
+    assert reads(by_segments) == {"NUM_FRAMES", "FRAME_RATE", *decoding, *view}
+    drawn = {"NUM_CLIPS", "T_MAX_S", "FRAME_RATE_JITTER", "AUGMENTATION_DEVICE", "CROP.TYPE", "RANDOM_FLIP"}
+    drawn |= {f"COLOR.{step}_PROB" for step in ("JITTER", "GRAYSCALE", "TEMPORAL_DIFFERENCE", "BLUR")}
+    short_side = {"MIN_SIZE_TRAIN", "MIN_SIZE_TRAIN_SAMPLING"}
+    pretraining = VideoMapper.for_pretraining
+    assert reads(pretraining, CROP__TYPE="none") == {*clip, *decoding, *drawn, *short_side}
+    vgg = {"CROP__TYPE": "vgg", "CROP__SIZE": [64, 64]}
+    assert reads(pretraining, **vgg) == {*clip, *decoding, *drawn, *short_side, "CROP.SIZE"}
+    inception = {"CROP.SIZE", "CROP.AREA", "CROP.ASPECT_RATIO"}
+    assert reads(pretraining, **AUGMENTED) == {
+        *clip,
+        *decoding,
+        *drawn,
+        *inception,
+        "COLOR.STRENGTH",
+        "COLOR.BLUR_SIGMA",
+    }

@@ -276,7 +276,7 @@ def test_short_sides_by_choice():
 
 
 def test_evaluation_takes_the_middle_and_leaves_the_colours():
-    augmentation = ClipAugmentation.for_view(make_cfg(**AUG_PLUS, MIN_SIZE_TEST=48))
+    (augmentation,) = ClipAugmentation.for_views(make_cfg(**AUG_PLUS, MIN_SIZE_TEST=48))
     drawn = augmentation.get_transform(np.random.default_rng(0), 240, 426)
     assert (drawn.crop.x0, drawn.crop.y0, drawn.crop.w, drawn.crop.h) == (133, 40, 160, 160)
     assert not (drawn.flip or drawn.jitter or drawn.grayscale or drawn.temporal_difference or drawn.blur_sigma)
@@ -328,4 +328,4 @@ def test_a_crop_that_does_not_fit_is_refused():
     with pytest.raises(ConfigError, match=r"INPUT.CROP.SIZE \[288, 240\] .* 280 \(INPUT.MIN_SIZE_TRAIN\)"):
         ClipAugmentation.for_training(cfg)
     with pytest.raises(ConfigError, match=r"INPUT.CROP.SIZE \[288, 240\] .* 256 \(INPUT.MIN_SIZE_TEST\)"):
-        ClipAugmentation.for_view(cfg)
+        ClipAugmentation.for_views(cfg)

@@ -73,20 +73,17 @@ class VideoMapper:
             num_test_crops: views of each clip in space, spread evenly along the longer side; one is in the middle.
             by_segments: instead, the one clip has a frame of each of T equal segments of the video (Something-Something).
         """
+        sampler: ClipSampler
         if by_segments and num_test_clips != 1:
             raise ValueError("there is only one clip of segments")
-        sampler: ClipSampler
         if by_segments:
             sampler = SegmentClip(cfg.INPUT.NUM_FRAMES, cfg.INPUT.FRAME_RATE, is_random=is_train)
         elif is_train:
             sampler = RandomClips(ClipSpec.from_cfg(cfg), frame_rate_jitter=cfg.INPUT.FRAME_RATE_JITTER)
         else:
             sampler = UniformClips(ClipSpec.from_cfg(cfg), num_test_clips)
-        if is_train:
-            augmentations = [ClipAugmentation.for_training(cfg)]
-        else:
-            positions = np.linspace(0.0, 1.0, num_test_crops) if num_test_crops > 1 else [0.5]
-            augmentations = [ClipAugmentation.for_view(cfg, position) for position in positions]
+        views = ClipAugmentation.for_views
+        augmentations = [ClipAugmentation.for_training(cfg)] if is_train else views(cfg, num_test_crops)
         return cls(sampler=sampler, augmentations=augmentations, decoder=Decoder.from_cfg(cfg))
 
     def __call__(self, record: Record, rng: np.random.Generator) -> dict[str, Any]:

@@ -68,16 +68,18 @@ class ClipAugmentation:
         )
 
     @classmethod
-    def for_view(cls, cfg: CfgNode, position: float = 0.5) -> "ClipAugmentation":
-        """Return what draws nothing: the shorter side is INPUT.MIN_SIZE_TEST, INPUT.CROP.SIZE is taken at `position`.
+    def for_views(cls, cfg: CfgNode, num_crops: int = 1) -> list["ClipAugmentation"]:
+        """Return what draws nothing but takes INPUT.CROP.SIZE, the shorter side being INPUT.MIN_SIZE_TEST.
 
         Args:
-            position: along the longer side, from 0 to 1, see `UniformCrop`.
+            num_crops: how many there are, spread evenly along the longer side; one is in the middle.
         Raises:
             ConfigError: INPUT.CROP.SIZE is larger than the frames.
         """
-        size = _crop_size(cfg, "MIN_SIZE_TEST", cfg.INPUT.MIN_SIZE_TEST)
-        return cls(crop=UniformCrop(cfg.INPUT.MIN_SIZE_TEST, size, position))
+        short_side = cfg.INPUT.MIN_SIZE_TEST
+        size = _crop_size(cfg, "MIN_SIZE_TEST", short_side)
+        positions = [0.5] if num_crops == 1 else np.linspace(0.0, 1.0, num_crops).tolist()
+        return [cls(crop=UniformCrop(short_side, size, position)) for position in positions]
 
     @classmethod
     def for_whole_frames(cls, cfg: CfgNode) -> "ClipAugmentation":
