@@ -7,6 +7,7 @@ from vdet_ssl.errors import ConfigError
 
 # Read without a trace: by `load_cfg`, and by detectron2's `default_setup` from what `dump` gives.
 _READ_BY_SETUP = {"VERSION", "OUTPUT_DIR", "SEED", "CUDNN_BENCHMARK"}
+_OF_EVALUATION = {"SOLVER.EVAL_EPOCHS", "MODEL.LOAD_PROPOSALS"}  # beside those whose names say so
 # What to do instead of setting a key of detectron2's.
 _COUNTERPARTS = {
     "DATALOADER.FILTER_EMPTY_ANNOTATIONS": "key frames without boxes are left out of training by their data set",
@@ -55,15 +56,15 @@ def refuse_unread(cfg: CfgNode, *, evaluates: bool = True) -> None:
 
 def _is_for_later(cfg: CfgNode, name: str, override: Override) -> bool:
     """Whether a file sets a key that is ours and, going by its name, of the evaluation."""
-    is_of_evaluation = name.startswith("TEST.") or name.endswith("TEST") or name == "SOLVER.EVAL_EPOCHS"
+    is_of_evaluation = name.startswith("TEST.") or name.endswith("TEST") or name in _OF_EVALUATION
     return is_of_evaluation and name in cfg.record.keys and override.where != "command line"
 
 
 def _message(cfg: CfgNode, name: str, override: Override) -> str:
     task = f"{cfg.peek('MODEL.META_ARCHITECTURE')} with {cfg.peek('MODEL.BACKBONE.NAME')}"
     key = cfg.record.keys.get(name)
-    needs = f"it needs {key.needs}" if key and key.needs else ""
-    hint = _COUNTERPARTS.get(name) or needs or "leave it out"
+    needs = f"it needs {key.needs}; or " if key and key.needs else ""
+    hint = _COUNTERPARTS.get(name) or f"{needs}leave it at {override.default!r}"
     return f"{_place(name, override)} has no effect, nothing in {task} reads it: {hint}"
 
 

@@ -1,10 +1,9 @@
 """How mappers open videos."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from vdet_ssl.config import CfgNode
-from vdet_ssl.data.video.reader import open_video
+from vdet_ssl.data.video.reader import VideoReader, open_video
 
 
 @dataclass(frozen=True)
@@ -23,5 +22,5 @@ class Decoder:
     def from_cfg(cls, cfg: CfgNode) -> "Decoder":
         return cls(cfg.INPUT.DECODER, cfg.DATALOADER.DECODE_TIMEOUT_S)
 
-    def open(self, path: str) -> Any:
+    def open(self, path: str) -> VideoReader:
         return open_video(path, backend=self.backend, timeout_s=self.timeout_s)

@@ -17,8 +17,8 @@ from vdet_ssl.data.mappers.decoder import Decoder
 from vdet_ssl.data.records import Record
 from vdet_ssl.data.transforms import ClipAugmentation, ClipTransform
 from vdet_ssl.data.transforms.color import Frames
-from vdet_ssl.data.video.reader import TIME_TOLERANCE_S
-from vdet_ssl.data.video.yuv import YUVClip
+from vdet_ssl.data.video.clip_buffer import Clip
+from vdet_ssl.data.video.info import TIME_TOLERANCE_S
 from vdet_ssl.errors import VideoError
 
 
@@ -79,7 +79,7 @@ class KeyFrameMapper:
             sample["proposals"] = Instances(frames.shape[1:3], proposal_boxes=boxes, scores=scores)
         return sample
 
-    def _read_movie(self, record: Record) -> Frames | YUVClip:
+    def _read_movie(self, record: Record) -> Clip:
         time_s = record["timestamp_s"] - record["start_s"]
         with self.decoder.open(record["file_name"]) as video:
             if not 0 <= time_s <= video.duration_s + TIME_TOLERANCE_S:

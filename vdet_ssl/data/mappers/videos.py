@@ -11,8 +11,7 @@ from vdet_ssl.data.clips import ClipSampler, ClipSpec, RandomClips, SegmentClip,
 from vdet_ssl.data.mappers.decoder import Decoder
 from vdet_ssl.data.records import Record
 from vdet_ssl.data.transforms import ClipAugmentation
-from vdet_ssl.data.transforms.color import Frames
-from vdet_ssl.data.video.yuv import YUVClip
+from vdet_ssl.data.video.clip_buffer import Clip
 
 
 class VideoMapper:
@@ -104,13 +103,13 @@ class VideoMapper:
         starts_s = [float(times[0]) for times in times_s for _ in self.augmentations]
         return {**sample, "start_times_s": starts_s, **self.augment(clips, rng)}
 
-    def decode(self, record: Record, rng: np.random.Generator) -> tuple[list[Times], list[Frames | YUVClip]]:
+    def decode(self, record: Record, rng: np.random.Generator) -> tuple[list[Times], list[Clip]]:
         """Draw when the clips are and decode them; return the times of their frames, and the clips."""
         with self.decoder.open(record["file_name"]) as video:
             times_s = self.sampler(rng, record.get("duration_s") or video.duration_s, video.fps)
             return times_s, video.decode_clips(times_s, "yuv")
 
-    def augment(self, clips: Sequence[Frames | YUVClip], rng: np.random.Generator) -> dict[str, Any]:
+    def augment(self, clips: Sequence[Clip], rng: np.random.Generator) -> dict[str, Any]:
         """Draw what happens to each clip and do it, or only crop; return that part of the sample."""
         sources = [(clip, augmentation) for clip in clips for augmentation in self.augmentations]
         drawn = [(clip, augmentation.get_transform(rng, *clip.shape[1:3])) for clip, augmentation in sources]

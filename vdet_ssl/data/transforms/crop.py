@@ -10,6 +10,7 @@ from fvcore.transforms.transform import Transform
 from numpy.typing import NDArray
 
 from vdet_ssl.data.transforms.color import Frames
+from vdet_ssl.data.video.clip_buffer import Clip
 from vdet_ssl.data.video.yuv import YUVClip, yuv_to_rgb
 
 Size = tuple[int, int]
@@ -32,7 +33,7 @@ class CropResize(Transform):
     height: int
     width: int
 
-    def apply_clip(self, clip: Frames | YUVClip) -> Frames:
+    def apply_clip(self, clip: Clip) -> Frames:
         """Crop all frames of a clip: uint8 (T, H, W, 3) RGB -> uint8 (T, height, width, 3) RGB, in memory of its own.
 
         Of a YUVClip the planes are cropped first: only the result becomes RGB.

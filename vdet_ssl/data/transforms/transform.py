@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from vdet_ssl.data.transforms import color
 from vdet_ssl.data.transforms.color import Frames
 from vdet_ssl.data.transforms.crop import CropResize
-from vdet_ssl.data.video.yuv import YUVClip
+from vdet_ssl.data.video.clip_buffer import Clip
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ClipTransform:
     temporal_difference: bool = False
     blur_sigma: float = 0.0
 
-    def apply_clip(self, clip: Frames | YUVClip) -> Frames:
+    def apply_clip(self, clip: Clip) -> Frames:
         """Return the clip, uint8 (T, H, W, 3) RGB or planes, as uint8 (T, crop.height, crop.width, 3) RGB."""
         return self.apply_after_crop(self.crop.apply_clip(clip))
 
