@@ -1,7 +1,7 @@
 """The task of action detection."""
 
 from vdet_ssl.config import CfgNode
-from vdet_ssl.data.mappers.key_frames import ActionDetectionMapper
+from vdet_ssl.data.mappers import KeyFrameMapper
 from vdet_ssl.data.records import Mapper
 from vdet_ssl.engine.trainer import VideoTrainer
 from vdet_ssl.evaluation.ava_evaluator import AVAEvaluator
@@ -17,7 +17,7 @@ class DetectionTrainer(VideoTrainer):
 
     @classmethod
     def build_mapper(cls, cfg: CfgNode, is_train: bool) -> Mapper:
-        return ActionDetectionMapper(cfg, is_train)
+        return KeyFrameMapper(cfg, is_train)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> AVAEvaluator:
