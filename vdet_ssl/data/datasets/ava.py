@@ -15,7 +15,7 @@ import pandas as pd
 import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from vdet_ssl.data.datasets.videos import VIDEO_EXTENSIONS
+from vdet_ssl.data.video.info import VIDEO_EXTENSIONS
 from vdet_ssl.errors import AvaFormatError
 from vdet_ssl.structures.ava_csv import key_frame_id, line_of_row, read_boxes, read_excluded, read_label_map
 
