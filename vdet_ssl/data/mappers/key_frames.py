@@ -81,7 +81,7 @@ class ActionDetectionMapper:
         sample = {key: record[key] for key in ("video_id", "timestamp", "timestamp_s")}
         sample |= {"clip": torch.from_numpy(frames), "height": height, "width": width}
         if self.is_train:
-            boxes, kept = _transform_boxes(record["boxes"], augmentation, height, width)
+            boxes, kept = _transform_boxes(record["boxes"].astype(np.float32), augmentation, height, width)
             classes = torch.from_numpy(record["classes"].astype(np.float32))[kept]
             sample["instances"] = Instances(frames.shape[1:3], gt_boxes=boxes, gt_classes=classes)
         if "proposal_boxes" in record:
