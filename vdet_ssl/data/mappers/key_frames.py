@@ -70,7 +70,7 @@ class KeyFrameMapper:
         sample = {key: record[key] for key in ("video_id", "timestamp", "timestamp_s")}
         sample |= {"clip": torch.from_numpy(frames), "height": height, "width": width}
         if self.is_train:
-            boxes, kept = _boxes_in_clip(record["boxes"], transform, height, width)
+            boxes, kept = _boxes_in_clip(record["boxes"].astype(np.float32), transform, height, width)
             classes = torch.from_numpy(record["classes"].astype(np.float32))[kept]
             sample["instances"] = Instances(frames.shape[1:3], gt_boxes=boxes, gt_classes=classes)
         if "proposal_boxes" in record:
