@@ -213,7 +213,7 @@ def test_a_programmers_slip_keeps_its_traceback(videos, tmp_path):
         (["MODEL.WEIGHTS", "nowhere.pth"], "nowhere.pth: there is no such checkpoint"),
         (
             ["SOLVER.MAX_EPOCHS", 2],
-            r"SOLVER.MAX_ITER has no effect, since SOLVER.MAX_EPOCHS is 2.0: .* SOLVER.MAX_EPOCHS 0",
+            "SOLVER.MAX_ITER and SOLVER.MAX_EPOCHS say the same thing",
         ),
     ],
 )

@@ -13,7 +13,7 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 
-from vdet_ssl.config import CfgNode, check_schedule, check_values, load_cfg
+from vdet_ssl.config import CfgNode, check_values, load_cfg
 from vdet_ssl.data.build import load_datasets
 from vdet_ssl.engine import output_dir
 from vdet_ssl.engine.trainer import trainer_class
@@ -36,7 +36,6 @@ def setup(args: argparse.Namespace) -> CfgNode:
     """
     cfg = load_cfg(args.config_file, args.opts)
     check_values(cfg)
-    check_schedule(cfg, args.opts)
     task = trainer_class(cfg)
     if args.eval_only and not (cfg.MODEL.WEIGHTS and cfg.DATASETS.TEST):
         raise ConfigError("--eval-only needs MODEL.WEIGHTS and DATASETS.TEST")
