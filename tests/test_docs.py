@@ -15,8 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
-from vdet_ssl.config import check_values, get_cfg, load_cfg
+from vdet_ssl.config import check_values, get_cfg, load_cfg, refuse_unread
+from vdet_ssl.engine import trainer_class
+from vdet_ssl.solver import resolve_schedule
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -59,6 +62,7 @@ def commands(page):
 
 COMMANDS = [command for page in PAGES for command in commands(page)]
 OURS = [command for command in COMMANDS if command.words[0] not in SHELL]
+TRAININGS = [c for c in OURS if "tools/train_net.py" in c.words and not {"--eval-only", "--resume"} & {*c.words}]
 
 
 class Parsed(BaseException):
@@ -114,6 +118,34 @@ def test_a_command_is_understood(command, monkeypatch, capsys):
         pytest.fail(f"{command}: {capsys.readouterr().err}")
     if getattr(args, "config_file", None):
         check_values(config_of(args.config_file, args.opts))
+
+
+@pytest.fixture(scope="module")
+def data_sets(make_video, tmp_path_factory):
+    """kind of data set -> one that is trained and evaluated on, and its proposals, all of it small."""
+    folder = tmp_path_factory.mktemp("data")
+    make_video(folder / "a.mp4", num_frames=30)
+    (folder / "list.csv").write_text("a.mp4,0\n")
+    (folder / "boxes.csv").write_text("a,0.5,0.1,0.1,0.9,0.9,1,0\n")
+    (folder / "proposals.csv").write_text("a,0.5,0.1,0.1,0.9,0.9,,1.0\n")
+    (folder / "actions.pbtxt").write_text('item { name: "walk" id: 1 }')
+    (folder / "boxes.yaml").write_text("annotations: boxes.csv\nlabel_map: actions.pbtxt\nvideos: .\n")
+    return {"videos": folder / "list.csv", "key_frames": folder / "boxes.yaml"}, folder / "proposals.csv"
+
+
+@pytest.mark.parametrize("command", TRAININGS, ids=str)
+def test_a_training_sets_only_what_it_reads(command, data_sets, tmp_path, monkeypatch):
+    args = parse(command.words[1:], monkeypatch)
+    cfg = config_of(args.config_file, args.opts)
+    by_kind, proposals = data_sets
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (str(by_kind[trainer_class(cfg).data_kind]),)
+    cfg.DATASETS.PROPOSAL_FILES_TRAIN = cfg.DATASETS.PROPOSAL_FILES_TEST = (str(proposals),)
+    cfg.MODEL.DEVICE, cfg.OUTPUT_DIR = "meta", str(tmp_path)
+    resolve_schedule(cfg, num_samples=10**6)
+    with torch.device("meta"):
+        trainer = trainer_class(cfg)(cfg)
+    cfg.record.reads.add("MODEL.WEIGHTS")  # by resume_or_load, from a file that is not there
+    refuse_unread(cfg, evaluates=bool(trainer.evaluations))
 
 
 def test_a_wrong_command_is_found(monkeypatch, capsys):
