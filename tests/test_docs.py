@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,14 @@ PAGES = sorted(
     ]
 )
 SHELL = ("pip", "source", "export", "tar")  # commands that are not ours
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 KEY = re.compile(r"[A-Z][A-Z0-9_]*(?:\.[A-Z0-9_]+)+")
+
+
+@pytest.fixture(autouse=True)
+def packages_of_extending(monkeypatch):
+    """docs/extending.md puts them on Python's path."""
+    monkeypatch.syspath_prepend(str(ROOT / "tests/extending"))
 
 
 def name_of(path):
@@ -88,17 +95,16 @@ def parse(words, monkeypatch):
     raise AssertionError(f"{script} does not parse its arguments")
 
 
-def config_of(config_file, overrides):
-    """Return a command's config.  OUTPUT_DIR/config.yaml is what the command that writes OUTPUT_DIR used, plus overrides."""
-    if config_file.startswith("output/"):
-        writers = [c.words for c in COMMANDS if str(Path(config_file).parent) in c.words and "OUTPUT_DIR" in c.words]
-        assert writers, f"no command writes {config_file}"
-        writer = writers[0]
-        file, first = writer[writer.index("--config-file") + 1], writer.index("--config-file") + 2
-        while not KEY.fullmatch(writer[first]):
-            first += 1
-        return config_of(file, [*writer[first:], *overrides])
-    return load_cfg(str(ROOT / config_file), overrides)
+def config_of(args, monkeypatch):
+    """Return a command's config; OUTPUT_DIR/config.yaml is the config of the command that writes OUTPUT_DIR."""
+    if not args.config_file.startswith("output/"):
+        return load_cfg(str(ROOT / args.config_file) if args.config_file else "", args.opts)
+    folder = str(Path(args.config_file).parent)
+    writers = [c for c in COMMANDS if ("OUTPUT_DIR", folder) in pairwise(c.words)]
+    assert writers, f"no command writes {args.config_file}"
+    cfg = config_of(parse(writers[0].words[1:], monkeypatch), monkeypatch)
+    cfg.merge_from_list(args.opts)
+    return cfg
 
 
 @pytest.mark.parametrize("command", OURS, ids=str)
@@ -116,8 +122,8 @@ def test_a_command_is_understood(command, monkeypatch, capsys):
         args = parse(arguments, monkeypatch)
     except SystemExit:
         pytest.fail(f"{command}: {capsys.readouterr().err}")
-    if getattr(args, "config_file", None):
-        check_values(config_of(args.config_file, args.opts))
+    if hasattr(args, "config_file"):
+        check_values(config_of(args, monkeypatch))
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +142,7 @@ def data_sets(make_video, tmp_path_factory):
 @pytest.mark.parametrize("command", TRAININGS, ids=str)
 def test_a_training_sets_only_what_it_reads(command, data_sets, tmp_path, monkeypatch):
     args = parse(command.words[1:], monkeypatch)
-    cfg = config_of(args.config_file, args.opts)
+    cfg = config_of(args, monkeypatch)
     by_kind, proposals = data_sets
     cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (str(by_kind[trainer_class(cfg).data_kind]),)
     cfg.DATASETS.PROPOSAL_FILES_TRAIN = cfg.DATASETS.PROPOSAL_FILES_TEST = (str(proposals),)
@@ -155,7 +161,7 @@ def test_a_wrong_command_is_found(monkeypatch, capsys):
         parse(["datasets/prepare_shards.py", "a.tar"], monkeypatch)
     assert "output" in capsys.readouterr().err
     with pytest.raises(ValueError, match="DATASETS.TRAIN"):
-        config_of("configs/quick/byol.yaml", ["DATASETS.TRAN", "x.csv"])
+        config_of(parse(["tools/train_net.py", "DATASETS.TRAN", "x.csv"], monkeypatch), monkeypatch)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
