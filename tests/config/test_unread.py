@@ -136,7 +136,7 @@ def test_an_evaluation_judges_the_command_line_alone(tmp_path):
     (tmp_path / "a.yaml").write_text("SOLVER:\n  GAMMA: 0.5\n")
     refuse_unread(load_cfg(tmp_path / "a.yaml"), trains=False)
     with pytest.raises(ConfigError, match="command line: SOLVER.GAMMA 0.5"):
-        refuse_unread(load_cfg("", ["SOLVER.GAMMA", "0.5"]), trains=False)
+        refuse_unread(load_cfg("", ["INPUT.CROP.ENABLED", "True"]), trains=False)
 
 
 def test_what_detectron2s_default_setup_honours_is_not_refused(tmp_path, monkeypatch):
