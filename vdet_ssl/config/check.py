@@ -36,7 +36,8 @@ def refuse_unread(cfg: CfgNode, *, trains: bool = True, evaluates: bool = True) 
     """Raise ConfigError if a key was set, to another value than its default, that nothing has read.
 
     To be called when all that a run consists of has been built from the config.  A file serves training and `--eval-only`:
-    it may set what only the one or the other reads; a command line may not.
+    it may set what only the one or the other reads.  A command line may set for an evaluation alone how it was trained,
+    not for a training how it would be evaluated.
 
     Args:
         trains: whether this run trains.
@@ -50,12 +51,23 @@ def refuse_unread(cfg: CfgNode, *, trains: bool = True, evaluates: bool = True) 
         if override.value != override.default and name not in reads
     }
     for name, override in list(unread.items()):
-        is_for_other_runs = not trains or (not evaluates and _is_of_evaluation(cfg, name))
-        if is_for_other_runs and override.where != COMMAND_LINE:
+        from_file = override.where != COMMAND_LINE
+        if (
+            not trains
+            and (from_file or _is_of_training(name))
+            or not evaluates
+            and from_file
+            and _is_of_evaluation(cfg, name)
+        ):
             del unread[name]
     if unread:
         (name, override), *others = unread.items()
         raise ConfigError(_message(cfg, name, override) + "".join(f"; so has {_place(*other)}" for other in others))
+
+
+def _is_of_training(name: str) -> bool:
+    others = ("TEST.EVAL_PERIOD", "MODEL.WEIGHTS_MIN_COVERAGE", "DATALOADER.BROKEN_TOLERANCE")
+    return name.startswith("SOLVER.") or name.endswith("_TRAIN") or name == "DATASETS.TRAIN" or name in others
 
 
 def _is_of_evaluation(cfg: CfgNode, name: str) -> bool:

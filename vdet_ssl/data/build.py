@@ -34,6 +34,11 @@ def load_datasets(cfg: CfgNode, split: str) -> dict[str, Records]:
     return {name: load_dataset(name, proposals) for name, proposals in proposal_files(cfg, split).items()}
 
 
+def load_test_set(cfg: CfgNode, name: str) -> Records:
+    """Return the records of one data set, with the proposals that are its own in DATASETS.TEST."""
+    return load_dataset(name, proposal_files(cfg, "TEST").get(name))
+
+
 @functools.lru_cache(maxsize=8)
 def load_dataset(name: str, proposal_file: str | None = None) -> Records:
     """Return the records of one data set, a registered name or a path, with the proposals of a file; read once."""

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from vdet_ssl.config import CfgNode
-from vdet_ssl.data.build import load_dataset, proposal_files
+from vdet_ssl.data.build import load_test_set
 from vdet_ssl.data.datasets import action_names
 from vdet_ssl.data.mappers import KeyFrameMapper
 from vdet_ssl.data.records import Mapper
@@ -27,7 +27,7 @@ class DetectionTrainer(VideoTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> AVAEvaluator:
-        records = load_dataset(dataset_name, proposal_files(cfg, "TEST").get(dataset_name))
+        records = load_test_set(cfg, dataset_name)
         folder = re.sub(r"[^\w.-]+", "_", Path(dataset_name).stem if "/" in dataset_name else dataset_name)
         return AVAEvaluator(
             records,
