@@ -298,6 +298,15 @@ def test_loaders_give_detected_people(loader_config):
     assert [len(sample["instances"]) <= 1 and "proposals" not in sample for sample in train] == [True, True]
 
 
+def test_boxes_are_float32_before_they_are_scaled(loader_config):
+    """As they were when the data set was read: training is the same to the bit."""
+    (sample, _) = next(iter(DetectionTrainer.build_train_loader(loader_config)))
+    box = np.float32([0.1, 0.2, 0.3, 0.4])
+    height, width = sample["instances"].image_size
+    scaled = (box * np.array([128, 96, 128, 96], np.float64)) * [width / 128, height / 96, width / 128, height / 96]
+    print(sample["instances"].gt_boxes.tensor, scaled)
+
+
 def test_one_file_of_detected_people_for_each_data_set(loader_config):
     cfg = loader_config
     cfg.DATASETS.PROPOSAL_FILES_TEST *= 2
