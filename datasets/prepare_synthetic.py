@@ -14,12 +14,13 @@ import os
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 from synthetic.annotations import annotate, write_label_map, write_split, write_summary, write_video_list
 from synthetic.world import SETTINGS, dominant_actions, plan_labelled, plan_unlabelled
 from tqdm import tqdm
+
+from vdet_ssl.data.video.writer import VideoWriter
 
 SPLITS = ("train", "val", "pretrain", "knn_val")
 
@@ -78,16 +79,13 @@ def make_video(job):
 
 
 def write_video(path, frames, frame_rate, size):
-    """Encode uint8 (H, W, 3) RGB frames as h264."""
-    with av.open(str(path), "w") as container:
-        # One thread: the same bytes on every machine.  A key frame every 8: a clip costs little to reach.
-        options = {"preset": "ultrafast", "crf": "23", "threads": "1", "g": "8"}
-        stream = container.add_stream("libx264", rate=frame_rate, options=options)
-        stream.width, stream.height = size
-        stream.pix_fmt = "yuv420p"
+    """Encode uint8 (H, W, 3) RGB frames as H.264."""
+    # One thread: the same bytes on every machine.  A key frame every 8: a clip costs little to reach.
+    options = {"preset": "ultrafast", "crf": "23", "threads": "1", "g": "8"}
+    width, height = size
+    with VideoWriter(path, fps=frame_rate, width=width, height=height, options=options) as writer:
         for image in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode())
+            writer.write(image)
 
 
 def write_world(folder, args, made):

@@ -150,12 +150,16 @@ class CfgNode(_CfgNode):
             self[IMPORTS] = [*self.peek(IMPORTS), name]
 
     def _merge(self, key: str, setting: Setting) -> None:
-        where, names = setting.where, self.key_names()
-        if key not in names:
-            raise ConfigError(f"{where}: there is no key {key}; the nearest one is {nearest(key, names)}")
+        where = setting.where
+        try:
+            old = self.peek(key)
+        except (KeyError, TypeError):  # the latter of what stands below a value
+            raise ConfigError(
+                f"{where}: there is no key {key}; the nearest one is {nearest(key, self.key_names())}"
+            ) from None
         if self.is_frozen():
             raise ConfigError(f"{where}: {key} cannot be set any more, the config is frozen")
-        old, value = self.peek(key), self._decode_cfg_value(setting.value)
+        value = self._decode_cfg_value(setting.value)
         if isinstance(old, CfgNode) or not _fits(value, old):
             kind = "a group of keys" if isinstance(old, CfgNode) else f"a {type(old).__name__}, as in {old!r}"
             raise ConfigError(f"{where}: {key} takes {kind}, not {value!r}")

@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 
 from vdet_ssl.config import CfgNode
-from vdet_ssl.data.build import load_dataset, proposal_files
+from vdet_ssl.data.build import load_test_set
 from vdet_ssl.data.datasets import action_names
-from vdet_ssl.data.mappers.key_frames import ActionDetectionMapper
+from vdet_ssl.data.mappers import KeyFrameMapper
 from vdet_ssl.data.records import Mapper
 from vdet_ssl.engine.trainer import VideoTrainer
 from vdet_ssl.evaluation.ava_evaluator import AVAEvaluator
@@ -23,11 +23,11 @@ class DetectionTrainer(VideoTrainer):
 
     @classmethod
     def build_mapper(cls, cfg: CfgNode, is_train: bool) -> Mapper:
-        return ActionDetectionMapper(cfg, is_train)
+        return KeyFrameMapper(cfg, is_train)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> AVAEvaluator:
-        records = load_dataset(dataset_name, proposal_files(cfg, "TEST").get(dataset_name))
+        records = load_test_set(cfg, dataset_name)
         folder = re.sub(r"[^\w.-]+", "_", Path(dataset_name).stem if "/" in dataset_name else dataset_name)
         return AVAEvaluator(
             records,

@@ -21,6 +21,6 @@ KEYS = (
         FRACTION,
     ),
     Key("DATALOADER.DECODE_TIMEOUT_S", 60.0, "seconds after which decoding one video is given up; 0: never", NOT_NEGATIVE),
-    Key("DATALOADER.DECODE_MEMORY_GB", 4.0, "GiB that a worker may take for one video; 0: any number", NOT_NEGATIVE),
+    Key("DATALOADER.DECODE_MEMORY_GB", 4.0, "GiB that a worker may take for one video; 0: any number", NOT_NEGATIVE, needs="DATALOADER.NUM_WORKERS"),
     Key("SOLVER.IMS_PER_BATCH", 16, "videos (pre-training) or key frames (detection) of a batch, over all processes", COUNT),
 )  # fmt: skip

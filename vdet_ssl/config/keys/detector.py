@@ -5,7 +5,12 @@ from vdet_ssl.config.key import COUNT, FRACTION, NOT_NEGATIVE, Key, Range
 _NEEDS = "MODEL.META_ARCHITECTURE ActionDetector"
 
 KEYS = (
-    Key("MODEL.LOAD_PROPOSALS", False, "whether the files of DATASETS.PROPOSAL_FILES_* are read"),
+    Key(
+        "MODEL.LOAD_PROPOSALS",
+        False,
+        "whether the files of proposals are read",
+        needs="DATASETS.PROPOSAL_FILES_TRAIN or _TEST",
+    ),
     Key("MODEL.ROI_HEADS.NAME", "ActionROIHeads", "in detectron2's ROI_HEADS_REGISTRY", needs=_NEEDS),
     Key("MODEL.ROI_HEADS.IN_FEATURES", ["res5"], "the backbone's features that boxes are pooled from", needs=_NEEDS),
     Key("MODEL.ROI_HEADS.NUM_CLASSES", 60, "has to be the number of classes in the data set's list", COUNT),

@@ -18,8 +18,8 @@ import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from numpy.typing import NDArray
 
-from vdet_ssl.data.datasets.videos import VIDEO_EXTENSIONS
 from vdet_ssl.data.records import Record
+from vdet_ssl.data.video.info import VIDEO_EXTENSIONS
 from vdet_ssl.errors import AvaFormatError, DataError
 from vdet_ssl.structures.ava_csv import key_frame_id, line_of_row, read_boxes, read_excluded, read_label_map
 from vdet_ssl.structures.ground_truth import find_wrong_box, records_of_table
