@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from vdet_ssl.config import get_cfg
+from vdet_ssl.data.build import load_dataset
 from vdet_ssl.data.datasets import dataset_metadata, ensure_registered
 from vdet_ssl.data.datasets.ava import load_ava, read_description
 from vdet_ssl.data.datasets.proposals import add_proposals
@@ -298,13 +300,18 @@ def test_loaders_give_detected_people(loader_config):
     assert [len(sample["instances"]) <= 1 and "proposals" not in sample for sample in train] == [True, True]
 
 
-def test_boxes_are_float32_before_they_are_scaled(loader_config):
-    """As they were when the data set was read: training is the same to the bit."""
-    (sample, _) = next(iter(DetectionTrainer.build_train_loader(loader_config)))
-    box = np.float32([0.1, 0.2, 0.3, 0.4])
-    height, width = sample["instances"].image_size
-    scaled = (box * np.array([128, 96, 128, 96], np.float64)) * [width / 128, height / 96, width / 128, height / 96]
-    print(sample["instances"].gt_boxes.tensor, scaled)
+def test_training_sees_boxes_rounded_to_float32(loader_config):
+    """So it is the same to the bit as when the data set itself gave float32."""
+    cfg = loader_config
+    (record,) = (r for r in load_dataset(cfg.DATASETS.TRAIN[0]) if r["timestamp"] == "1")
+    assert record["boxes"].dtype == np.float64
+    boxes = np.sort(np.random.default_rng(0).random((100, 2, 2)), axis=1).reshape(-1, 4)
+    mapper = DetectionTrainer.build_mapper(cfg, is_train=True)
+    exact, rounded = (
+        mapper({**record, "boxes": own, "classes": np.ones((100, 3), bool)}, np.random.default_rng(0))["instances"]
+        for own in (boxes, boxes.astype(np.float32).astype(np.float64))
+    )
+    assert torch.equal(exact.gt_boxes.tensor, rounded.gt_boxes.tensor)
 
 
 def test_one_file_of_detected_people_for_each_data_set(loader_config):
