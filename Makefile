@@ -18,7 +18,7 @@ lint: .venv/installed
 	$(RUN) -m ruff format --check .
 
 docs: .venv/docs_installed
-	$(RUN) -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
 	@echo "The pages are in site; open site/index.html"
 
 .venv/installed: setup.py tools/install_detectron2.py
