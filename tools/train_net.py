@@ -28,7 +28,10 @@ def main(args: argparse.Namespace) -> None:
     if args.eval_only:
         model = task.build_model(cfg)
         VideoCheckpointer(model, min_coverage=1.0, whole_model=True).load(cfg.MODEL.WEIGHTS, checkpointables=[])
-        task.test(cfg, model)
+        evaluations = task.build_evaluations(cfg)
+        task.build_mapper(cfg, is_train=True)  # reads its keys: a training's command line can be used again
+        refuse_unread(cfg, trains=False)
+        task.test(cfg, model, evaluations)
     else:
         trainer = task(cfg)
         trainer.resume_or_load(resume=args.resume)

@@ -12,6 +12,7 @@ from fvcore.common.config import BASE_KEY
 from vdet_ssl.errors import ConfigError
 
 IMPORTS = "IMPORTS"
+COMMAND_LINE = "command line"
 EPOCHS = {  # what may be given in epochs instead, and where
     "SOLVER.MAX_ITER": "SOLVER.MAX_EPOCHS",
     "SOLVER.WARMUP_ITERS": "SOLVER.WARMUP_EPOCHS",
@@ -66,10 +67,10 @@ def read_overrides(overrides: Sequence[Any]) -> Settings:
         raise ConfigError(f"overrides come in pairs of KEY VALUE; {overrides[-1]!r} is left over")
     settings = Settings()
     for key, value in zip(overrides[0::2], overrides[1::2], strict=True):
-        settings.add(key, Setting(value, "command line"))
+        settings.add(key, Setting(value, COMMAND_LINE))
     for iterations, epochs in EPOCHS.items():
         if {iterations, epochs} <= settings.keys.keys() and _literal(settings.keys[epochs].value) not in (0, (), []):
-            raise ConfigError(f"command line: {iterations} and {epochs} say the same thing; give one of them")
+            raise ConfigError(f"{COMMAND_LINE}: {iterations} and {epochs} say the same thing; give one of them")
     return settings
 
 

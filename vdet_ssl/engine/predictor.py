@@ -82,8 +82,8 @@ class ActionPredictor:
             records = whole_frame_records(video)
         else:
             records = proposal_records([video], proposals)[video]
-        every = {"top_k": len(self.class_names), "min_score": 0.0}
-        return key_frames_of_table(self.table(self.detect(records)), self.class_names, video.stem, **every)
+        table = self.table(self.detect(records))
+        return key_frames_of_table(table, self.class_names, video.stem, top_k=len(self.class_names), min_score=0.0)
 
     def table(self, detections: dict) -> BoxTable:
         """Return what `detect` does as a table, a row for each box and action."""

@@ -8,7 +8,7 @@ from torch import nn
 from vdet_ssl.config import CfgNode
 from vdet_ssl.data.build import build_test_loader, load_datasets
 from vdet_ssl.data.loading.loaders import TrainLoader
-from vdet_ssl.data.mappers.videos import PretrainMapper
+from vdet_ssl.data.mappers import VideoMapper
 from vdet_ssl.data.records import Mapper
 from vdet_ssl.data.transforms import augment_batch
 from vdet_ssl.engine.hooks import InitialEval
@@ -30,7 +30,7 @@ class SSLTrainer(VideoTrainer):
 
     @classmethod
     def build_mapper(cls, cfg: CfgNode, is_train: bool) -> Mapper:
-        return PretrainMapper(cfg, is_train)
+        return VideoMapper.for_pretraining(cfg) if is_train else VideoMapper.for_features(cfg)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> KNNEvaluator:

@@ -6,6 +6,7 @@ The data set and the evaluation both read them.  Imports neither torch nor detec
 import contextlib
 import csv
 import gzip
+import io
 import math
 import os
 import re
@@ -72,7 +73,10 @@ def key_frame_id(video_id: str, timestamp: str | float) -> KeyFrameId:
     Raises:
         ValueError: the timestamp is not a number of seconds.
     """
-    seconds = float(timestamp)
+    try:
+        seconds = float(timestamp)
+    except (TypeError, ValueError):
+        seconds = math.nan
     if not abs(seconds) < _MAX_TIMESTAMP_S:
         raise ValueError(f"timestamp is not a number of seconds: {timestamp!r}")
     return video_id, round(seconds * 1e6)
@@ -159,8 +163,14 @@ def read_label_map(path: FilePath) -> dict[int, str]:
 
 @contextlib.contextmanager
 def _open_text(path: FilePath) -> Iterator[IO[str]]:
+    with _open_binary(path) as f:
+        yield io.TextIOWrapper(f, encoding="utf-8", newline="")
+
+
+@contextlib.contextmanager
+def _open_binary(path: FilePath) -> Iterator[io.BufferedReader | gzip.GzipFile]:
     opener = gzip.open if str(path).endswith(".gz") else open
-    with _errors_named(path), opener(path, "rt", encoding="utf-8", newline="") as f:
+    with _errors_named(path), opener(path, "rb") as f:
         yield f
 
 
@@ -174,14 +184,18 @@ def _errors_named(path: FilePath) -> Iterator[None]:
 
 
 def _read_columns(path: FilePath) -> BoxTable:
-    with _open_text(path) as f:
-        names = _COLUMNS[: len(next(csv.reader(f), []))]
-    types = dict.fromkeys(names, pa.float64()) | {"video_id": _TEXT, "timestamp": _TEXT, "action_id": pa.int64()}
-    table = pyarrow.csv.read_csv(
-        path,
-        pyarrow.csv.ReadOptions(column_names=names, block_size=2**23),  # few blocks, few dictionaries to unify
-        convert_options=pyarrow.csv.ConvertOptions(column_types=types, null_values=[""]),
-    )
+    """Read a file of which all rows have the same seven or eight columns; ValueError where it is another one."""
+    types = [_TEXT, _TEXT, *4 * [pa.float64()], pa.int64(), pa.float64()]
+    with _open_binary(path) as f:
+        table = pyarrow.csv.read_csv(
+            f,
+            pyarrow.csv.ReadOptions(autogenerate_column_names=True, block_size=2**23),  # few dictionaries to unify
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types={f"f{i}": x for i, x in enumerate(types)}, null_values=[""]
+            ),
+        )
+    names = _COLUMNS[: table.num_columns]
+    table = table.rename_columns(names)
     if len(names) < 7:
         raise ValueError("not a table of boxes")
     keys = table.select(["video_id", "timestamp"]).unify_dictionaries().combine_chunks()

@@ -17,9 +17,9 @@ from detectron2.utils.file_io import PathManager
 
 from vdet_ssl.data.datasets.shards import index_shards
 from vdet_ssl.data.storage import join, open_binary, read_bytes
+from vdet_ssl.data.video.info import VIDEO_EXTENSIONS, is_video
 
 LIST_EXTENSIONS = (".csv", ".txt", ".parquet")
-VIDEO_EXTENSIONS = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
 _STRINGS = ("path", "video_id", "shard")
 _NUMBERS = {"label": torch.int64, "duration_s": torch.float64, "offset": torch.int64, "num_bytes": torch.int64}
 _TYPES = {name: pa.string() for name in _STRINGS} | {
@@ -213,7 +213,7 @@ def _load_folder_or_shards(path):
         )
     if glob.glob(os.path.join(glob.escape(path), "*.tar")):
         return VideoList(index_shards(os.path.join(glob.escape(path), "*.tar"), VIDEO_EXTENSIONS))
-    videos = sorted(os.path.relpath(file, path) for file in _files_below(path) if _is_video(file))
+    videos = sorted(os.path.relpath(file, path) for file in _files_below(path) if is_video(file))
     for video in videos:
         if not _is_utf8(video):
             raise ValueError(f"{path}: the file name {os.fsencode(video)} is no UTF-8; rename it")
@@ -229,10 +229,6 @@ def _files_below(path):
             continue
         seen.add(os.path.realpath(folder))
         yield from (os.path.join(folder, name) for name in names)
-
-
-def _is_video(file):
-    return file.lower().endswith(VIDEO_EXTENSIONS) and not os.path.basename(file).startswith(".")
 
 
 def _is_utf8(text):
