@@ -11,7 +11,7 @@ BELOW = {
     "config": {"errors"},
     "structures": {"errors"},
     "metrics": {"errors", "structures"},
-    "layers": set(),
+    "layers": {"errors"},
     "losses": set(),
     "data": {"config", "errors", "structures"},
     "modeling": {"config", "errors", "layers", "losses"},

@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import vdet_ssl.modeling  # noqa: F401
 from vdet_ssl.config import get_cfg
+from vdet_ssl.errors import ConfigError
 from vdet_ssl.layers import BatchNorm, FrozenBatchNorm
 
 ALL = ["stem", "res2", "res3", "res4", "res5"]
@@ -195,12 +196,14 @@ def test_norm_from_config():
         ("TEMPORAL_KERNELS", [1, 1, 1, 2, 3], "TEMPORAL_KERNELS"),
         ("TEMPORAL_KERNELS", [1, 1, 3, 3], "TEMPORAL_KERNELS"),
         ("RES5_DILATION", 3, "RES5_DILATION"),
+        ("OUT_FEATURES", ["res5", "res6"], r"OUT_FEATURES .*'res6'.*\['stem', "),
+        ("OUT_FEATURES", [], "OUT_FEATURES"),
         ("NORM", "", "NORM"),
         ("NORM", "GN", "GN"),
     ],
 )
 def test_what_cannot_be_built_is_refused(key, value, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ConfigError, match=message):
         backbone(*options(**{key: value}))
 
 
