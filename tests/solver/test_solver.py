@@ -35,6 +35,21 @@ def test_lars_follows_its_definition(adapt, start):
     torch.testing.assert_close(w.detach(), torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_lars_leaves_a_parameter_alone_whose_gradient_is_zero(nesterov):
+    """Weight decay alone would move it by lr * trust_coefficient * ||w||, however small the decay is."""
+    still, other = (nn.Parameter(torch.tensor([3.0, -4.0])) for _ in range(2))
+    settings = {"momentum": 0.9, "weight_decay": 1e-6, "trust_coefficient": 0.001, "nesterov": nesterov}
+    optimizer = LARS([still, other], 1.0, **settings)
+    still.grad, other.grad = torch.zeros(2), torch.tensor([1e-3, 0.0])
+    optimizer.step()
+    assert still.tolist() == [3.0, -4.0]
+    assert other.tolist() != [3.0, -4.0]
+    still.grad = torch.tensor([float("nan"), 0.0])
+    optimizer.step()
+    assert still.isnan().any()
+
+
 def model_with_norms():
     return nn.Sequential(nn.Conv3d(3, 4, 1, bias=True), nn.BatchNorm3d(4), nn.Flatten(), nn.Linear(4, 2))
 
