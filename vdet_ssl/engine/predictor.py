@@ -9,7 +9,7 @@ import torch
 from detectron2.evaluation import inference_context
 from tqdm import tqdm
 
-from vdet_ssl.checkpoint import VideoCheckpointer
+from vdet_ssl.checkpoint import load_whole_model
 from vdet_ssl.config import check_values, load_cfg
 from vdet_ssl.data.build import build_test_loader
 from vdet_ssl.data.datasets.proposals import proposal_fields, read_proposals
@@ -61,8 +61,7 @@ class ActionPredictor:
         task = trainer_class(self.cfg)
         self.mapper = task.build_mapper(self.cfg, is_train=False)
         self.model = task.build_model(self.cfg)
-        checkpointer = VideoCheckpointer(self.model, min_coverage=1.0, whole_model=True)
-        checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
+        load_whole_model(self.model, self.cfg.MODEL.WEIGHTS)
 
     def __call__(self, video: str | Path, proposals: str | Path | None = None) -> list[KeyFrame]:
         """Detect the actions in one video.

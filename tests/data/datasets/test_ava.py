@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from vdet_ssl.config import get_cfg
+from vdet_ssl.data.build import load_dataset
 from vdet_ssl.data.datasets import dataset_metadata, ensure_registered
 from vdet_ssl.data.datasets.ava import load_ava, read_description
 from vdet_ssl.data.datasets.proposals import add_proposals
@@ -296,6 +298,20 @@ def test_loaders_give_detected_people(loader_config):
     assert len(batch[1]["proposals"]) == 0
     train = next(iter(DetectionTrainer.build_train_loader(cfg)))
     assert [len(sample["instances"]) <= 1 and "proposals" not in sample for sample in train] == [True, True]
+
+
+def test_training_sees_boxes_rounded_to_float32(loader_config):
+    """So it is the same to the bit as when the data set itself gave float32."""
+    cfg = loader_config
+    (record,) = (r for r in load_dataset(cfg.DATASETS.TRAIN[0]) if r["timestamp"] == "1")
+    assert record["boxes"].dtype == np.float64
+    boxes = np.sort(np.random.default_rng(0).random((100, 2, 2)), axis=1).reshape(-1, 4)
+    mapper = DetectionTrainer.build_mapper(cfg, is_train=True)
+    exact, rounded = (
+        mapper({**record, "boxes": own, "classes": np.ones((100, 3), bool)}, np.random.default_rng(0))["instances"]
+        for own in (boxes, boxes.astype(np.float32).astype(np.float64))
+    )
+    assert torch.equal(exact.gt_boxes.tensor, rounded.gt_boxes.tensor)
 
 
 def test_one_file_of_detected_people_for_each_data_set(loader_config):

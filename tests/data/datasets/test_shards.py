@@ -121,7 +121,7 @@ def test_video_without_label_is_refused_where_others_have_one(files, tmp_path):
     ("members", "message"),
     [
         ({"0.mp4": b"", "0.side.mp4": b""}, r"a\.tar: 0\.mp4 and 0\.side\.mp4 share a name up to the first dot"),
-        ({"0.mp4": b"", "0.cls": b"waving"}, r"a\.tar: 0\.cls is b'waving', no whole number"),
+        ({"0.mp4": b"", "0.cls": b"waving"}, r"a\.tar: 0\.cls is b'waving', not a whole number"),
     ],
 )
 def test_shards_that_are_not_clear_are_refused(tmp_path, members, message):
@@ -136,7 +136,7 @@ def test_shards_that_are_not_clear_are_refused(tmp_path, members, message):
 def test_file_that_is_no_whole_tar_is_named(shards, tmp_path, content):
     path = tmp_path / "a.tar"
     path.write_bytes(content or (shards / "part-00.tar").read_bytes()[:3000])
-    with pytest.raises(ValueError, match=r"a\.tar is no uncompressed tar file, or is cut off"):
+    with pytest.raises(ValueError, match=r"a\.tar is not an uncompressed tar file, or is cut off"):
         load_videos(str(path))
 
 

@@ -60,7 +60,7 @@ def test_a_malformed_row_is_named_by_file_and_line(tmp_path, text, line):
 
 def test_a_list_that_is_no_utf8_is_named_by_file_and_line(tmp_path):
     (tmp_path / "list.txt").write_bytes("a.mp4\ncafé.mp4\n".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"list\.txt:2: byte 0xe9 is no UTF-8"):
+    with pytest.raises(ValueError, match=r"list\.txt:2: byte 0xe9 is not UTF-8"):
         load_videos(str(tmp_path / "list.txt"))
 
 
@@ -99,7 +99,7 @@ def test_manifests_that_are_none_are_refused(tmp_path, columns, message):
 
 
 def test_a_file_that_is_no_parquet_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"train\.parquet is no parquet file, or is cut off"):
+    with pytest.raises(ValueError, match=r"train\.parquet is not a parquet file, or is cut off"):
         load_videos(_write(tmp_path / "train.parquet", "path"))
 
 
@@ -143,7 +143,7 @@ def test_folders_that_are_links_belong_to_a_folder(tmp_path):
 def test_a_file_name_that_is_no_utf8_is_named(tmp_path):
     with open(os.fsencode(tmp_path) + b"/caf\xe9.mp4", "wb"):
         pass
-    with pytest.raises(ValueError, match=r"caf\\xe9\.mp4' is no UTF-8"):
+    with pytest.raises(ValueError, match=r"caf\\xe9\.mp4' is not UTF-8"):
         load_videos(str(tmp_path))
 
 
