@@ -76,13 +76,15 @@ def evaluate_files(
         DataError: a file does not follow its format, or the two are not about the same data.
     """
     excluded_ids = read_excluded(excluded) if excluded else frozenset()
-    truth = read_boxes(ground_truth, score="person_id")
-    wrong = truth.score % 1 != 0
+    annotations = read_boxes(ground_truth, score="person_id")
+    wrong = annotations.score % 1 != 0
     if wrong.any():
         row = int(wrong.argmax())
-        reason = f"person_id is {truth.score[row]:g}, not a whole number: are these detections, not the ground truth?"
+        reason = (
+            f"person_id is {annotations.score[row]:g}, not a whole number: are these detections, not the ground truth?"
+        )
         raise AvaFormatError(ground_truth, line_of_row(ground_truth, row), reason)
-    return evaluate(truth, read_boxes(detections), read_label_map(label_map), capacity, excluded_ids)
+    return evaluate(annotations, read_boxes(detections), read_label_map(label_map), capacity, excluded_ids)
 
 
 def evaluate(
@@ -111,39 +113,39 @@ def evaluate(
     if len(set(detections.key_frame_ids)) < len(detections.key_frames):
         raise DataError("The detections name a key frame twice, with timestamps that are written differently.")
     number = {frame: i for i, frame in enumerate(ground_truth.key_frame_ids) if frame not in excluded}
-    truth = _select(ground_truth, number, class_names)
-    found = _select(detections, number, class_names)
+    gt = _select(ground_truth, number, class_names)
+    det = _select(detections, number, class_names)
 
-    has_truth = np.isin(found.group, truth.group)
-    order = _official_order(found, has_truth, capacity)
-    order = order[_has_area(detections.boxes)[found.row[order]]]
-    _check_same_data(ground_truth, len(truth.row), detections, len(order))
-    candidates = order[has_truth[order]]
-    true_positive = np.zeros(len(found.row), bool)
-    true_positive[candidates] = _match(found, candidates, truth)
+    has_gt = np.isin(det.group, gt.group)
+    order = _official_order(det, has_gt, capacity)
+    order = order[_has_area(detections.boxes)[det.row[order]]]
+    _check_same_data(ground_truth, len(gt.row), detections, len(order))
+    candidates = order[has_gt[order]]
+    true_positive = np.zeros(len(det.row), bool)
+    true_positive[candidates] = _match(det, candidates, gt)
 
     ap = {}
-    class_index = found.class_index[order].astype(np.uint16)
+    class_index = det.class_index[order].astype(np.uint16)
     for i, name in enumerate(class_names.values()):
         own = order[class_index == i]
-        num_truth = int(np.count_nonzero(truth.class_index == i))
-        ap[name] = average_precision(found.score[own], true_positive[own], num_truth) if num_truth else None
+        num_gt = int(np.count_nonzero(gt.class_index == i))
+        ap[name] = average_precision(det.score[own], true_positive[own], num_gt) if num_gt else None
     return AVAResult(ap, float(np.mean([x for x in ap.values() if x is not None])), capacity)
 
 
-def average_precision(score: NDArray[np.float64], true_positive: NDArray[np.bool_], num_truth: int) -> float:
+def average_precision(score: NDArray[np.float64], true_positive: NDArray[np.bool_], num_gt: int) -> float:
     """Return the area under the precision-recall curve, precision made monotone (PASCAL VOC since 2010).
 
     Args:
         score: float64 (N,), of the detections of one class.
         true_positive: bool (N,), whether a detection is one.
-        num_truth: number of ground-truth boxes, at least 1.
+        num_gt: number of ground-truth boxes, at least 1.
     """
     order = np.argsort(score)[::-1]  # not stable, as in the official code: the same order among equal scores
     ranks = np.flatnonzero(true_positive[order])  # precision has its local maxima, and recall grows, at true positives
-    num_found = np.arange(1, len(ranks) + 1)
-    precision = np.maximum.accumulate((num_found / (ranks + 1))[::-1])[::-1]
-    return float(np.sum(np.diff(num_found / num_truth, prepend=0) * precision))
+    num_true = np.arange(1, len(ranks) + 1)
+    precision = np.maximum.accumulate((num_true / (ranks + 1))[::-1])[::-1]
+    return float(np.sum(np.diff(num_true / num_gt, prepend=0) * precision))
 
 
 @dataclass(frozen=True)
@@ -177,16 +179,16 @@ def _select(table: BoxTable, number: Mapping[KeyFrameId, int], class_names: Mapp
     return _Rows(table, row, key, class_index, key * len(class_names) + class_index, table.score[row])
 
 
-def _check_same_data(ground_truth: BoxTable, num_truth: int, detections: BoxTable, num_found: int) -> None:
+def _check_same_data(ground_truth: BoxTable, num_gt: int, detections: BoxTable, num_det: int) -> None:
     """Raise DataError, with the reason, where mAP would be zero for lack of a common key frame, class or unit."""
-    if not num_truth:
+    if not num_gt:
         raise DataError(f"Nothing in the ground truth is to be evaluated; it has {_examples(ground_truth)}.")
     if not len(detections):
         logger.warning("There are no detections at all: mAP is 0.")
     elif np.median(detections.boxes[:: 1 + len(detections) // 1000].max(axis=1)) > 2:
         box = ", ".join(f"{x:g}" for x in detections.boxes[0])
         raise DataError(f"The detections' boxes are in pixels (the first is {box}); divide them by the frame's size.")
-    elif not num_found:
+    elif not num_det:
         raise DataError(
             "No detection has a listed action in a key frame of the ground truth: is it another data set, or are "
             f"timestamps or action ids others? Detections have {_examples(detections)}; the ground truth has "
@@ -258,7 +260,7 @@ def _has_area(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
     return (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])
 
 
-def _match(found: _Rows, candidates: NDArray[np.int64], truth: _Rows) -> NDArray[np.bool_]:
+def _match(det: _Rows, candidates: NDArray[np.int64], gt: _Rows) -> NDArray[np.bool_]:
     """Return which detections are true positives, bool (M,).
 
     Args:
@@ -267,17 +269,17 @@ def _match(found: _Rows, candidates: NDArray[np.int64], truth: _Rows) -> NDArray
     true_positive = np.zeros(len(candidates), bool)
     if not len(candidates):
         return true_positive
-    by_group = np.argsort(found.group[candidates], kind="stable")
+    by_group = np.argsort(det.group[candidates], kind="stable")
     detection = candidates[by_group]
-    target = _official_order(truth, np.ones(len(truth.row), bool))
-    target = target[np.argsort(truth.group[target], kind="stable")]
+    target = _official_order(gt, np.ones(len(gt.row), bool))
+    target = target[np.argsort(gt.group[target], kind="stable")]
 
-    first, last = (np.searchsorted(truth.group[target], found.group[detection], side) for side in ("left", "right"))
+    first, last = (np.searchsorted(gt.group[target], det.group[detection], side) for side in ("left", "right"))
     count = last - first
     start = np.cumsum(count) - count
     i = np.repeat(np.arange(len(count)), count)  # all pairs of a detection and a ground-truth box of its group
     j = np.arange(len(i)) - np.repeat(start - first, count)
-    iou = _iou(found.table.boxes[found.row[detection[i]]], truth.table.boxes[truth.row[target[j]]])
+    iou = _iou(det.table.boxes[det.row[detection[i]]], gt.table.boxes[gt.row[target[j]]])
     best = np.maximum.reduceat(iou, start)
     pairs = np.flatnonzero((iou == best[i]) & (iou >= IOU_THRESHOLD))
     pairs = pairs[np.unique(i[pairs], return_index=True)[1]]  # of boxes overlapped equally the first
