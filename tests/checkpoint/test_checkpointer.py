@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from vdet_ssl.checkpoint import VideoCheckpointer
+from vdet_ssl.checkpoint import VideoCheckpointer, load_whole_model
 from vdet_ssl.errors import CheckpointError
 
 
@@ -71,9 +71,11 @@ def test_evaluation_needs_the_whole_model(tmp_path):
     with pytest.raises(
         CheckpointError, match=r"of the model, less than 100\.0%: not predictor\.weight, .*Evaluation needs all"
     ):
-        load(Detector(), save(tmp_path, Method()), whole_model=True)
-    detector = Detector()
-    load(Detector(), save(tmp_path, detector), whole_model=True)
+        load_whole_model(Detector(), save(tmp_path, Method()))
+    detector, loaded = Detector(), Detector()
+    load_whole_model(loaded, save(tmp_path, detector))
+    for name, value in detector.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
 
 
 def test_what_cannot_be_read_is_named(tmp_path):

@@ -105,7 +105,7 @@ def test_accuracy_on_videos(world, train, test, leave_one_out):
     targets = [classes.index(label) for label in bank_labels]
     scores = naive_scores(queries, bank, targets, len(classes), 4, 0.1, leave_one_out)
     expected = np.mean([classes[i] == label for i, label in zip(scores.argmax(1), labels, strict=True)])
-    assert evaluate(cfg).item() == pytest.approx(100 * expected)
+    assert evaluate(cfg).item() == pytest.approx(100 * expected, abs=1e-3)  # a fraction of at most 9 videos, in float32
     assert expected > 0.5  # colours are told apart, even by random weights
 
 
@@ -113,7 +113,7 @@ def test_accuracy_on_videos(world, train, test, leave_one_out):
 def test_two_processes_find_the_same(world, train, test, run_distributed):
     cfg = config(world, train, test)
     results = [x.item() for x in run_distributed(evaluate, 2, cfg)]
-    assert results == [evaluate(cfg).item(), -1.0]
+    assert results == pytest.approx([evaluate(cfg).item(), -1.0], abs=1e-3)
 
 
 def test_a_test_set_without_labels_is_refused(world):
