@@ -12,7 +12,8 @@ import pytest
 
 from vdet_ssl.errors import DataError
 from vdet_ssl.metrics.ava import average_precision, evaluate, evaluate_files, evaluate_parts
-from vdet_ssl.structures.ava_csv import BoxTable, key_frame_id, read_boxes, read_label_map, write_boxes
+from vdet_ssl.structures.ava_csv import BoxTable, key_frame_id, read_boxes, write_boxes
+from vdet_ssl.structures.label_map import read_label_map
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT / "../shared/ava"

@@ -23,16 +23,16 @@ import pandas as pd
 from numpy.typing import NDArray
 from tabulate import tabulate
 
-from vdet_ssl.errors import AvaFormatError, DataError
+from vdet_ssl.errors import DataError
 from vdet_ssl.structures.ava_csv import (
     BoxTable,
     FilePath,
     KeyFrameId,
-    line_of_row,
+    read_annotations,
     read_boxes,
     read_excluded,
-    read_label_map,
 )
+from vdet_ssl.structures.label_map import read_label_map
 
 IOU_THRESHOLD = 0.5
 OFFICIAL_CAPACITY = 50
@@ -92,14 +92,7 @@ def evaluate_files(
         DataError: a file does not follow its format, or the two are not about the same data.
     """
     excluded_ids = read_excluded(excluded) if excluded else frozenset()
-    annotations = read_boxes(ground_truth, score="person_id")
-    wrong = annotations.score % 1 != 0
-    if wrong.any():
-        row = int(wrong.argmax())
-        reason = (
-            f"person_id is {annotations.score[row]:g}, not a whole number: are these detections, not the ground truth?"
-        )
-        raise AvaFormatError(ground_truth, line_of_row(ground_truth, row), reason)
+    annotations = read_annotations(ground_truth)
     table, class_names = read_boxes(detections), read_label_map(label_map)
     try:
         return evaluate(annotations, table, class_names, capacity, excluded_ids, as_pyslowfast=as_pyslowfast)
