@@ -20,7 +20,8 @@ from synthetic.figure import draw_look
 from synthetic.shot import Actor, Shot, draw_camera, draw_light
 from synthetic.world import SETTINGS, key_frame_labels, plan_labelled, plan_unlabelled
 
-from vdet_ssl.structures.ava_csv import NO_ACTION, key_frame_id, read_boxes, read_excluded, read_label_map
+from vdet_ssl.structures.ava_csv import NO_ACTION, key_frame_id, read_boxes, read_excluded
+from vdet_ssl.structures.label_map import read_label_map
 
 FORM = {"seconds": 4.0, "frame_rate": 10, "size": (96, 72)}
 BOX_COLUMNS = ["video_id", "timestamp", "x1", "y1", "x2", "y2", "action_id", "last"]
