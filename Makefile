@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all lint docs clean
 
 demo: .venv/installed
 	$(RUN) tools/demo.py --output output/demo
@@ -17,6 +17,10 @@ lint: .venv/installed
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
+docs: .venv/docs_installed
+	$(RUN) -m mkdocs build --strict --quiet
+	@echo "The pages are in site; open site/index.html"
+
 .venv/installed: setup.py tools/install_detectron2.py
 	$(PYTHON) -m venv .venv
 	$(RUN) -m pip install --quiet torch torchvision
@@ -24,5 +28,9 @@ lint: .venv/installed
 	$(RUN) -m pip install --quiet --editable ".[test]"
 	touch $@
 
+.venv/docs_installed: .venv/installed
+	$(RUN) -m pip install --quiet --editable ".[docs]"
+	touch $@
+
 clean:
-	rm -rf .venv output
+	rm -rf .venv output site

@@ -21,13 +21,14 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from synthetic.actions import PAIRS, POSES, Action
 from synthetic.shot import TEST, TRAIN, Domain, Film, Shot
 from tqdm import tqdm
+
+from vdet_ssl.data.video.writer import VideoWriter
 
 DOMAINS = {"pretrain": TRAIN, "knn_train": TRAIN, "knn_val": TEST, "train": TRAIN, "val": TEST}
 LABELLED = ("train", "val")
@@ -76,6 +77,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--train-videos", type=int, default=12, help="labelled videos to train on")
     parser.add_argument("--val-videos", type=int, default=24, help="labelled videos to evaluate on")
     parser.add_argument("--seconds", type=int, default=9, help="length of a labelled video")
+    parser.add_argument("--shot-seconds", type=int, default=1, help="length of its shots, but for the first and last")
     parser.add_argument("--key-frame-rate", type=int, default=1, help="annotated frames a second of a labelled video")
     parser.add_argument("--size", type=even, default=64, help="height in pixels; labelled videos are half as wide again")
     parser.add_argument("--fps", type=int, default=8, help="frames a second")
@@ -107,7 +109,7 @@ def make_video(job: tuple[str, int, argparse.Namespace]) -> tuple[str, int | Ann
     rng = np.random.default_rng([args.seed, list(DOMAINS).index(split), index])
     if split in LABELLED:
         film = Film(args.fps, (args.size * 3 // 2, args.size))
-        shots = labelled_video(rng, DOMAINS[split], vocabulary(args), args.seconds, film)
+        shots = labelled_video(rng, DOMAINS[split], vocabulary(args), args, film)
         content: int | Annotations = annotate(video_id, shots, args, rng)
     else:
         film = Film(args.fps, (args.size, args.size))
@@ -132,12 +134,13 @@ def unlabelled_video(rng: np.random.Generator, domain: Domain, action: Action, f
 
 
 def labelled_video(
-    rng: np.random.Generator, domain: Domain, actions: Sequence[Action], seconds: int, film: Film
+    rng: np.random.Generator, domain: Domain, actions: Sequence[Action], args: argparse.Namespace, film: Film
 ) -> list[Shot]:
-    """Shots of about a second, each of one to three people who do different things; cut around the half seconds."""
-    half, rate = film.frame_rate // 2, film.frame_rate
-    off = [round(np.clip(rng.normal(0, 0.15), -0.4, 0.4) * rate) for _ in range(seconds - 2)]
-    cuts = [0, *(rate * second + half + o for second, o in enumerate(off, 1)), rate * seconds]
+    """Shots of one to three people who do different things, cut around the half seconds."""
+    cuts = [0]
+    for second in range(args.shot_seconds, args.seconds - 1, args.shot_seconds):
+        cuts.append(round((second + 0.5 + np.clip(rng.normal(0, 0.15), -0.4, 0.4)) * film.frame_rate))
+    cuts.append(args.seconds * film.frame_rate)
     shots = []
     for first, last in itertools.pairwise(cuts):
         people = [actions[i] for i in rng.integers(len(actions), size=rng.choice([1, 2, 3], p=[0.4, 0.4, 0.2]))]
@@ -147,15 +150,12 @@ def labelled_video(
 
 def write_video(path: Path, frames: Iterable[NDArray], film: Film, *, crf: int) -> None:
     """Encode uint8 (H, W, 3) RGB frames as H.264."""
-    with av.open(str(path), "w") as container:
-        # One thread: the same bytes on every machine.  A key frame every 8: a clip costs little to reach.
-        options = {"preset": "ultrafast", "crf": str(crf), "threads": "1", "g": "8"}
-        stream = container.add_stream("libx264", rate=film.frame_rate, options=options)
-        stream.width, stream.height = film.size
-        stream.pix_fmt = "yuv420p"
+    # One thread: the same bytes on every machine.  A key frame every 8: a clip costs little to reach.
+    options = {"preset": "ultrafast", "crf": str(crf), "threads": "1", "g": "8"}
+    width, height = film.size
+    with VideoWriter(path, fps=film.frame_rate, width=width, height=height, options=options) as writer:
         for image in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode())
+            writer.write(image)
 
 
 def annotate(video_id: str, shots: list[Shot], args: argparse.Namespace, rng: np.random.Generator) -> Annotations:

@@ -10,10 +10,11 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
 import vdet_ssl.modeling  # noqa: F401 (fills the registries)
-from vdet_ssl.config import load_cfg
+from vdet_ssl.config import check_values, load_cfg, refuse_unread
 from vdet_ssl.data.mappers.videos import PretrainMapper
+from vdet_ssl.engine import trainer_class
 from vdet_ssl.engine.train_loop import SSLStepTrainer
-from vdet_ssl.solver import build_optimizer
+from vdet_ssl.solver import build_optimizer, resolve_schedule
 
 ROOT = Path(__file__).resolve().parents[1]
 ABLATIONS = ROOT / "configs/ablations"
@@ -51,6 +52,31 @@ def build_on_meta():
 def test_every_config_builds_its_model(path, build_on_meta):
     model = build_on_meta(load_cfg(path))
     assert sum(p.numel() for p in model.parameters()) > 0
+
+
+@pytest.fixture(scope="module")
+def data_sets(video, tmp_path_factory):
+    """A small data set of each kind, and proposals for the one of key frames."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "list.csv").write_text(f"{video},0\n")
+    (folder / "boxes.csv").write_text("a,1,0.1,0.1,0.9,0.9,1,0\n")
+    (folder / "proposals.csv").write_text("a,1,0.1,0.1,0.9,0.9,,1.0\n")
+    (folder / "actions.pbtxt").write_text('item { name: "walk" id: 1 }')
+    (folder / "ava.yaml").write_text(f"annotations: boxes.csv\nlabel_map: actions.pbtxt\nvideos: {video.parent}\n")
+    return {"videos": str(folder / "list.csv"), "key_frames": str(folder / "ava.yaml")}, str(folder / "proposals.csv")
+
+
+@pytest.mark.parametrize("path", [path for path in CONFIGS if path.stem != "thin_slow_r18"], ids=name_of)
+def test_every_config_sets_only_what_its_run_reads(path, data_sets, tmp_path):
+    cfg = load_cfg(path, ["MODEL.DEVICE", "meta", "OUTPUT_DIR", str(tmp_path)])
+    by_kind, proposals = data_sets
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (by_kind[trainer_class(cfg).data_kind],)
+    cfg.DATASETS.PROPOSAL_FILES_TRAIN = cfg.DATASETS.PROPOSAL_FILES_TEST = (proposals,)
+    check_values(cfg)
+    resolve_schedule(cfg, num_samples=10**6)
+    with torch.device("meta"):
+        trainer = trainer_class(cfg)(cfg)
+    refuse_unread(cfg, evaluates=bool(trainer.evaluations))
 
 
 def test_the_defaults_of_the_four_methods_are_those_of_the_paper():

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from vdet_ssl.visualization.plots import read_metrics, write_summary
+from vdet_ssl.visualization.metrics_file import read_metrics
+from vdet_ssl.visualization.plots import write_summary
 
 ROOT = Path(__file__).resolve().parents[1]
 PRETRAINING = "configs/quick/byol.yaml"
@@ -33,7 +34,7 @@ def run(script, *arguments):
 
 
 def train(config, output, *overrides):
-    run("tools/train_net.py", "--config-file", config, "OUTPUT_DIR", output, *overrides)
+    run("tools/train_net.py", "--overwrite", "--config-file", config, "OUTPUT_DIR", output, *overrides)
 
 
 def make_world(folder, seed):
@@ -70,7 +71,7 @@ def annotate(world, detections, output):
 def report(output, runs, seconds):
     """Write results.json and summary.png; print the table."""
     pretraining = output / "pretrain/metrics.json"
-    knn = {name: read_metrics(pretraining, key)[1][-1] for name, key in KNN.items()}
+    knn = {name: read_metrics(pretraining)[key].values[-1] for name, key in KNN.items()}
     results = {name: {"mAP": r["mAP"], "AP": r["AP"]} for name, r in runs.items()}
     (output / "results.json").write_text(json.dumps({**results, "knn_top1": knn, "seconds": seconds}, indent=1))
     write_summary(output / "summary.png", pretraining, runs)

@@ -12,40 +12,43 @@ The output is {"mAP": x, "capacity": N or null, "AP": {class name: x, or null wi
 import argparse
 import json
 import logging
-import sys
 from pathlib import Path
 
-from vdet_ssl.metrics.ava import evaluate_files
+from vdet_ssl.errors import one_line_errors
 
 
-def parse_arguments():
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--ground-truth", required=True, help="csv or csv.gz: video_id,timestamp,box,action_id,person_id"
     )
     parser.add_argument("--detections", required=True, help="csv or csv.gz: video_id,timestamp,box,action_id,score")
     parser.add_argument("--label-map", required=True, help="pbtxt of the classes; others are left out")
-    parser.add_argument("--capacity", type=int, metavar="N", help="detections kept of a key frame; not given or 0: all")
+    parser.add_argument(
+        "--capacity", type=capacity, metavar="N", help="detections kept of a key frame; not given or 0: all"
+    )
     parser.add_argument("--excluded", help="csv of video_id,timestamp to leave out")
-    parser.add_argument("--output", required=True, help="json to write")
-    args = parser.parse_args()
-    if args.capacity is not None and args.capacity < 0:
-        parser.error(f"--capacity is {args.capacity}; it has to be at least 1, or 0 for all")
-    return args
+    parser.add_argument("--output", required=True, type=Path, help="json to write")
+    return parser
 
 
-def main():
-    args = parse_arguments()
+def capacity(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"it is {text}; it has to be at least 1, or 0 for all")
+    return int(text)
+
+
+def main(args: argparse.Namespace) -> None:
+    from vdet_ssl.metrics.ava import evaluate_files
+
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    try:
-        Path(args.output).parent.mkdir(parents=True, exist_ok=True)
-        result = evaluate_files(args.ground_truth, args.detections, args.label_map, args.capacity, args.excluded)
-        Path(args.output).write_text(json.dumps(result.as_dict(), indent=1) + "\n")
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    result = evaluate_files(args.ground_truth, args.detections, args.label_map, args.capacity, args.excluded)
+    args.output.write_text(json.dumps(result.as_dict(), indent=1) + "\n")
     print(result.table())
     print(f"({result.describe()})")
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors():
+        main(parser().parse_args())

@@ -11,7 +11,6 @@ pre-training; another choice of them needs another --output.
 """
 
 import argparse
-import json
 import os
 import shlex
 import statistics
@@ -22,6 +21,8 @@ from pathlib import Path
 
 import yaml
 from tabulate import tabulate
+
+from vdet_ssl.visualization.metrics_file import read_metrics
 
 TOOLS = Path(__file__).resolve().parent
 # Figures of tasks that start from a pre-trained backbone: column -> what the task's evaluator calls it.  The task runs in
@@ -127,20 +128,19 @@ def launch(config, folder, overrides, args):
     return code != 0
 
 
-def read_metrics(folder):
+def latest_metrics(folder):
     """Return the latest value of everything in a finished run's metrics.json; {} for a run that is not finished."""
-    metrics = {}
-    if is_finished(folder) and (folder / "metrics.json").is_file():
-        for line in (folder / "metrics.json").read_text().splitlines():
-            metrics.update(json.loads(line))
-    return metrics
+    path = folder / "metrics.json"
+    if not (is_finished(folder) and path.is_file()):
+        return {}
+    return {name: float(series.values[-1]) for name, series in read_metrics(path).items()}
 
 
 def measured(folders, name):
     """Return the mean over runs of the metric called `name` or `.../name`, with its deviation, as text; "" for none."""
     found = []
     for folder in folders:
-        found += [v for k, v in read_metrics(folder).items() if k == name or k.endswith(f"/{name}")][:1]
+        found += [v for k, v in latest_metrics(folder).items() if k == name or k.endswith(f"/{name}")][:1]
     if not found:
         return ""
     text = f"{statistics.mean(found):.1f}"

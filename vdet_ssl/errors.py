@@ -6,6 +6,7 @@ Each message is one line that says what is wrong, where, and what to do.  A tool
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -63,7 +64,8 @@ class NotFiniteError(UserError, FloatingPointError):
 def one_line_errors(show_traceback: bool = False) -> Iterator[None]:
     """Around a tool's main function: end the process with one line for an error that its user can mend.
 
-    That is any `UserError`, and an `OSError` about a file (missing, not readable, disk full); all others pass.
+    That is any `UserError`, and an `OSError` about a file (missing, not readable, disk full); all others pass.  An
+    interrupted tool (Ctrl-C) says so.
 
     Args:
         show_traceback: let these pass too (`--traceback`).
@@ -74,3 +76,8 @@ def one_line_errors(show_traceback: bool = False) -> Iterator[None]:
         if show_traceback or (isinstance(error, OSError) and error.filename is None):
             raise
         sys.exit(f"{type(error).__name__}: {error}")
+    except KeyboardInterrupt:
+        if show_traceback:
+            raise
+        print("interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from detectron2.config import CfgNode as CN
 
-from vdet_ssl.config import check_values, get_cfg, load_cfg
+from vdet_ssl.config import FRACTION, Key, add_keys, check_values, get_cfg, load_cfg
 from vdet_ssl.errors import ConfigError
 
 
@@ -85,11 +85,56 @@ def test_a_bad_override_is_refused(overrides, message):
         (["INPUT.CROP.AREA", "[0.9,0.1]"], "the smaller value comes first"),
         (["MODEL.BYOL.MOMENTUM", "2.0"], "from 0 to 1"),
         (["INPUT.DECODER", "foo"], "one of 'pyav', 'torchcodec'"),
+        (["SOLVER.MOMENTUM", "1.0"], "at least 0 and less than 1"),
+        (["MODEL.ROI_HEADS.IOU_LABELS", "[0,2]"], "one of 0, 1, -1"),
+        (["SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "all"], "one of 'value', 'norm', 'full_model'"),
+        (["SOLVER.WEIGHT_DECAY_BIAS", "-1.0"], "at least 0"),
     ],
 )
 def test_values_that_nobody_can_mean_are_refused(overrides, message):
     with pytest.raises(ConfigError, match=message):
         check_values(load_cfg("", overrides))
+
+
+def test_the_defaults_are_legal_and_so_is_an_infinite_norm():
+    check_values(load_cfg("", ["SOLVER.CLIP_GRADIENTS.NORM_TYPE", float("inf"), "SOLVER.WEIGHT_DECAY_BIAS", "0.1"]))
+
+
+def test_a_projects_keys_are_checked_as_all_are():
+    cfg = get_cfg()
+    add_keys(cfg, [Key("MODEL.NEW.HEAD.WIDTH", 0.5, "of the head", FRACTION), Key("INPUT.NEW", "x", "whatever")])
+    assert (cfg.MODEL.NEW.HEAD.WIDTH, cfg.INPUT.NEW) == (0.5, "x")
+    cfg.merge_from_list(["MODEL.NEW.HEAD.WIDTH", "1.5"])
+    with pytest.raises(ConfigError, match=r"MODEL.NEW.HEAD.WIDTH is 1.5; it has to be from 0 to 1"):
+        check_values(cfg.clone())
+
+
+ITERATIONS_AND_EPOCHS = [
+    ("SOLVER.MAX_ITER", "100", "SOLVER.MAX_EPOCHS", "3"),
+    ("SOLVER.WARMUP_ITERS", "5", "SOLVER.WARMUP_EPOCHS", "1"),
+    ("SOLVER.STEPS", "(5,)", "SOLVER.STEP_EPOCHS", "(1,)"),
+    ("SOLVER.CHECKPOINT_PERIOD", "7", "SOLVER.CHECKPOINT_EPOCHS", "1"),
+    ("TEST.EVAL_PERIOD", "7", "SOLVER.EVAL_EPOCHS", "1"),
+]
+
+
+def as_yaml(key, value):
+    group, name = key.split(".")
+    return f"{group}:\n  {name}: {value}\n"
+
+
+@pytest.mark.parametrize("iterations, number, epochs, length", ITERATIONS_AND_EPOCHS)
+def test_iterations_override_the_epochs_of_a_file_below(tmp_path, iterations, number, epochs, length):
+    base = write(tmp_path / "base.yaml", as_yaml(epochs, length))
+    derived = write(tmp_path / "derived.yaml", "_BASE_: base.yaml\n" + as_yaml(iterations, number))
+    for cfg in (load_cfg(base, [iterations, number]), load_cfg(derived)):
+        assert str(cfg.peek(iterations)) == number and not cfg.peek(epochs)
+    assert load_cfg(base).peek(epochs) and load_cfg(derived, [epochs, length]).peek(epochs)
+    with pytest.raises(ConfigError, match=f"command line: {iterations} and {epochs} say the same thing"):
+        load_cfg("", [iterations, number, epochs, length])
+    assert not load_cfg(base, [iterations, number, epochs, "()" if "," in length else "0"]).peek(epochs)
+    saved = write(tmp_path / "config.yaml", load_cfg(base).dump())  # has both
+    assert load_cfg(saved).peek(epochs) == load_cfg(base).peek(epochs)
 
 
 def test_a_frozen_config_cannot_be_changed():

@@ -12,7 +12,8 @@ import pytest
 
 from vdet_ssl.data.datasets.manifest import examine
 from vdet_ssl.data.datasets.videos import load_videos
-from vdet_ssl.data.video.pyav_reader import PyAVReader
+from vdet_ssl.data.video.info import Deadline
+from vdet_ssl.data.video.packets import PacketReader
 from vdet_ssl.data.video.reader import decode_clips, probe
 from vdet_ssl.data.video.transcode import transcode
 from vdet_ssl.errors import VideoError
@@ -233,10 +234,10 @@ def test_structure_of_fast_decoding(make_video, tmp_path):
         assert [i for i, frame in enumerate(frames) if frame.key_frame] == [0, 32, 64, 96]
         types = "".join(av.video.frame.PictureType(frame.pict_type).name for frame in frames)
         assert types[:64] == 2 * ("I" + 3 * "BBBBBBBP" + "BBBBBBP")
-    with PyAVReader(tmp_path / "b.mp4", 0) as reader:
-        packets = list(reader._rewound())
-        reader._codec.skip_frame = "NONREF"
-        left = [frame for packet in [*packets, None] for frame in reader._codec.decode(packet)]
+    with contextlib.closing(PacketReader(str(tmp_path / "b.mp4"), Deadline(0))) as reader:
+        packets = list(reader.rewind())
+        reader.container.codec.skip_frame = "NONREF"
+        left = [frame for packet in [*packets, None] for frame in reader.container.codec.decode(packet)]
     assert len(left) == types.count("I") + types.count("P")
 
 

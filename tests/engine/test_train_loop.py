@@ -129,9 +129,12 @@ def test_the_learning_rate_depends_on_progress_alone():
     class Trainer:
         iter, max_iter = 3, 10
 
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 123.0)
+    weight, bias = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
+    optimizer = torch.optim.SGD([{"params": [weight]}, {"params": [bias], "lr": 6.0}], 2.0)
     hook = LRSchedule(optimizer, 2.0, lambda progress: 1 - progress)
+    for group in optimizer.param_groups:
+        group["lr"] = 123.0  # what a checkpoint sets
     hook.trainer = Trainer()
     with EventStorage() as Trainer.storage:
         hook.before_step()
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(2.0 * 0.7)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([2.0 * 0.7, 6.0 * 0.7])

@@ -96,8 +96,10 @@ def pretrain(world, output, imports, *overrides):
 
 
 def evaluate(output):
+    """Evaluate again, from the saved config; return the folder of the results."""
     weights = ("MODEL.WEIGHTS", output / "model_final.pth")
     tool("train_net", "--eval-only", "--config-file", output / "config.yaml", *weights)
+    return output / "eval_model_final"
 
 
 def detect(world, output, imports, *overrides):
@@ -109,8 +111,7 @@ def detect(world, output, imports, *overrides):
         *("DATASETS.PROPOSAL_FILES_TEST", world / "proposals.csv", "OUTPUT_DIR", output, *overrides),
     )
     results = read_results(output)
-    evaluate(output)
-    assert read_results(output) == results
+    assert read_results(evaluate(output)) == results
     tool(
         *("detect_actions", "--config-file", output / "config.yaml", "--videos", world / "movies/v0.mp4"),
         *("--proposals", world / "proposals.csv", "--label-map", world / "actions.pbtxt", "--output", output / "bare"),

@@ -3,10 +3,9 @@ import copy
 import pytest
 import torch
 import torch.distributed as dist
-from detectron2.config import get_cfg
 from torch import nn
 
-from vdet_ssl.config.defaults import add_vdet_ssl_config
+from vdet_ssl.config import get_cfg
 from vdet_ssl.layers import BatchNorm, FrozenBatchNorm, norm_factory
 
 C = 5
@@ -159,7 +158,6 @@ def test_frozen(shape):
 
 def test_factory():
     cfg = get_cfg()
-    add_vdet_ssl_config(cfg)
     cfg.MODEL.BN.merge_from_list(["GROUP_SIZE", 4, "EPS", 0.5, "MOMENTUM", 0.25])
     norm = norm_factory("BN", cfg.MODEL.BN)(7)
     assert isinstance(norm, BatchNorm)

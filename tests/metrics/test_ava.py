@@ -2,6 +2,7 @@ import gzip
 import heapq
 import json
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vdet_ssl.metrics import ava as ava_evaluation
 from vdet_ssl.metrics.ava import average_precision, evaluate, evaluate_files
 from vdet_ssl.structures.ava_csv import BoxTable, key_frame_id, read_boxes, read_label_map, write_boxes
 
@@ -110,11 +110,9 @@ def random_tables(seed):
     )
 
 
-@pytest.mark.parametrize("block_rows", [7, 10**6])
 @pytest.mark.parametrize("capacity", [None, 1, 3, 20])
 @pytest.mark.parametrize("seed", range(8))
-def test_equal_to_a_naive_loop_with_ties_everywhere(seed, capacity, block_rows, monkeypatch):
-    monkeypatch.setattr(ava_evaluation, "BLOCK_ROWS", block_rows)
+def test_equal_to_a_naive_loop_with_ties_everywhere(seed, capacity):
     truth, found = random_tables(seed)
     excluded = {("v0", 0), ("v1", 1000000)} if seed % 2 else set()
     result = evaluate(truth, found, NAMES, capacity, excluded)
@@ -194,7 +192,7 @@ def test_of_two_boxes_that_are_overlapped_equally_the_first_in_the_heap_is_taken
     assert evaluate(truth, found, {2: "walk"}).mean_ap == 0.5  # `between` takes `high`, though `low` comes first
 
 
-def test_scores_closer_than_the_packed_sort_can_tell():
+def test_scores_that_differ_in_their_last_digit():
     rng = np.random.default_rng(0)
     rows = [("v", "1", BOX, 2, 0.5)] + [("v", str(t), FAR, 2, 0.5) for t in range(2, 40)]
     truth = table_of(rows)
@@ -288,12 +286,25 @@ def test_tool_names_the_wrong_line(files):
     (files / "det.csv").write_text("\n".join(lines))
     done = run_tool(files, "--detections", "det.csv", "--output", "out.json")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: det.csv:7: expected 7 or 8 columns")
+    assert done.stderr.startswith("AvaFormatError: det.csv:7: expected 7 or 8 columns")
     assert "Traceback" not in done.stderr and not (files / "out.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--detections", "nowhere.csv"], "FileNotFoundError: .*nowhere.csv"),
+        (["--detections", "det.csv", "--capacity", "-1"], "argument --capacity: it is -1; it has to be at least 1"),
+    ],
+)
+def test_tool_ends_in_one_line(files, arguments, error):
+    done = run_tool(files, *arguments, "--output", "out.json")
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert re.search(error, done.stderr.splitlines()[-1])
+
+
 def test_swapped_files_are_noticed(files):
-    with pytest.raises(ValueError, match=r"det.csv:1: person_id is 0\.\d+, no whole number: are these detections"):
+    with pytest.raises(ValueError, match=r"det.csv:1: person_id is 0\.\d+, not a whole number: are these detections"):
         evaluate_files(*(str(files / name) for name in ("det.csv", "gt.csv", "list.pbtxt")))
 
 

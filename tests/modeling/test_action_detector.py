@@ -1,13 +1,12 @@
 import pytest
 import torch
-from detectron2.config import get_cfg
 from detectron2.layers import ROIAlign
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
 import vdet_ssl.modeling  # noqa: F401
-from vdet_ssl.config.defaults import add_vdet_ssl_config
+from vdet_ssl.config import get_cfg
 
 NUM_CLASSES = 3
 SIZE = 64, 96  # height and width of a clip
@@ -15,7 +14,6 @@ SIZE = 64, 96  # height and width of a clip
 
 def detector(*options):
     cfg = get_cfg()
-    add_vdet_ssl_config(cfg)
     cfg.MODEL.META_ARCHITECTURE = "ActionDetector"
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.RESNETS.DEPTH = 18

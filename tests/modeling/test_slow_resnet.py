@@ -2,13 +2,12 @@ import math
 
 import pytest
 import torch
-from detectron2.config import get_cfg
 from detectron2.modeling import build_backbone
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import vdet_ssl.modeling  # noqa: F401
-from vdet_ssl.config.defaults import add_vdet_ssl_config
+from vdet_ssl.config import get_cfg
 from vdet_ssl.layers import BatchNorm, FrozenBatchNorm
 
 ALL = ["stem", "res2", "res3", "res4", "res5"]
@@ -16,7 +15,6 @@ ALL = ["stem", "res2", "res3", "res4", "res5"]
 
 def backbone(*options, device="meta"):
     cfg = get_cfg()
-    add_vdet_ssl_config(cfg)
     cfg.merge_from_list(list(options))
     torch.manual_seed(0)
     with torch.device(device):

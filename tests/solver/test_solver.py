@@ -2,9 +2,11 @@ import math
 
 import pytest
 import torch
+from detectron2.solver import build_optimizer as build_detectron2_optimizer
 from torch import nn
 
 from vdet_ssl.config import get_cfg
+from vdet_ssl.errors import ConfigError
 from vdet_ssl.solver import LARS, build_lr_multiplier, build_optimizer, resolve_schedule
 
 
@@ -49,10 +51,142 @@ def test_lars_leaves_bias_and_norm_alone_and_skips_frozen_parameters():
 
 
 def test_sgd_decays_norms_and_biases_by_their_own_keys():
+    """A norm's bias is a bias, as in detectron2."""
     cfg = get_cfg()
     cfg.SOLVER.WEIGHT_DECAY, cfg.SOLVER.WEIGHT_DECAY_NORM, cfg.SOLVER.WEIGHT_DECAY_BIAS = 0.1, 0.01, 0.2
     groups = build_optimizer(cfg, model_with_norms()).param_groups
-    assert [(len(g["params"]), g["weight_decay"]) for g in groups] == [(2, 0.1), (2, 0.2), (2, 0.01)]
+    assert [(len(g["params"]), g["weight_decay"]) for g in groups] == [(2, 0.1), (2, 0.2), (1, 0.01), (1, 0.2)]
+
+
+def by_name(optimizer, model):
+    """name of each parameter -> its group."""
+    names = {p: name for name, p in model.named_parameters()}
+    return {names[p]: group for group in optimizer.param_groups for p in group["params"]}
+
+
+@pytest.mark.parametrize("name", ["SGD", "LARS"])
+def test_rates_and_decays_are_those_of_detectron2(name):
+    keys = {"BASE_LR": 2.0, "WEIGHT_DECAY": 0.1, "WEIGHT_DECAY_NORM": 0.01, "WEIGHT_DECAY_BIAS": 0.2}
+    cfg, model = get_cfg(), model_with_norms()
+    for key, value in {**keys, "BIAS_LR_FACTOR": 3.0, "NESTEROV": True}.items():
+        cfg.SOLVER[key] = value
+    expected = by_name(build_detectron2_optimizer(cfg, model), model)
+    cfg.SOLVER.OPTIMIZER = name
+    groups = by_name(build_optimizer(cfg, model), model)
+    for key in ("lr", "weight_decay", "momentum", "nesterov"):
+        assert {n: g[key] for n, g in groups.items()} == {n: g[key] for n, g in expected.items()}
+    assert {n: g["lr"] for n, g in groups.items()}["0.bias"] == 6.0
+    if name == "LARS":
+        assert {n for n, g in groups.items() if g["adapt"]} == {"0.weight", "3.weight"}
+
+
+def test_lars_decays_norms_and_biases_only_if_asked_to():
+    cfg, model = get_cfg(), model_with_norms()
+    cfg.SOLVER.OPTIMIZER, cfg.SOLVER.WEIGHT_DECAY, cfg.SOLVER.WEIGHT_DECAY_NORM = "LARS", 0.1, 0.01
+    decays = {n: g["weight_decay"] for n, g in by_name(build_optimizer(cfg, model), model).items()}
+    norms = {"1.weight": 0.01, "1.bias": 0.01}
+    assert decays == {"0.weight": 0.1, "0.bias": 0.0, **norms, "3.weight": 0.1, "3.bias": 0.0}
+
+
+@pytest.mark.parametrize("name", ["SGD", "LARS"])
+def test_the_groups_are_those_of_checkpoints_written_before(name):
+    """Weights, biases, norms (LARS: the latter two in one), whose order optimizer states depend on."""
+    cfg, model = get_cfg(), model_with_norms()
+    cfg.SOLVER.OPTIMIZER = name
+    names = {p: n for n, p in model.named_parameters()}
+    groups = [[names[p] for p in group["params"]] for group in build_optimizer(cfg, model).param_groups]
+    weights, biases, norms = ["0.weight", "3.weight"], ["0.bias", "3.bias"], ["1.weight", "1.bias"]
+    assert groups == ([weights, biases, norms] if name == "SGD" else [weights, biases + norms])
+
+
+def test_a_state_of_lars_from_before_nesterov_is_read():
+    cfg, model = get_cfg(), model_with_norms()
+    cfg.SOLVER.OPTIMIZER = "LARS"
+    optimizer = build_optimizer(cfg, model)
+    state = optimizer.state_dict()
+    for group in state["param_groups"]:
+        del group["nesterov"]
+    optimizer.load_state_dict(state)
+    take_step(optimizer, model)
+
+
+def take_step(optimizer, model, scale=1.0):
+    """Set gradients that follow from the parameters' shapes, let the optimizer step; return the gradients it took."""
+    generator = torch.Generator().manual_seed(0)
+    for p in model.parameters():
+        p.grad = scale * torch.randn(p.shape, generator=generator)
+    optimizer.step()
+    return [p.grad for p in model.parameters()]
+
+
+def test_lars_without_adaption_is_sgd_with_and_without_nesterov():
+    for nesterov in (False, True):
+        torch.manual_seed(0)
+        ours, theirs = (nn.Linear(3, 2) for _ in range(2))
+        theirs.load_state_dict(ours.state_dict())
+        kwargs = {"momentum": 0.9, "weight_decay": 0.1, "nesterov": nesterov}
+        groups = [{"params": list(ours.parameters()), "adapt": False}]
+        lars, sgd = (
+            LARS(groups, 0.5, trust_coefficient=1.0, **kwargs),
+            torch.optim.SGD(theirs.parameters(), 0.5, **kwargs),
+        )
+        for _ in range(3):
+            take_step(lars, ours)
+            take_step(sgd, theirs)
+        torch.testing.assert_close(ours.weight, theirs.weight)
+
+
+@pytest.mark.parametrize("name", ["SGD", "LARS"])
+def test_nesterov_needs_momentum(name):
+    cfg = get_cfg()
+    cfg.SOLVER.OPTIMIZER, cfg.SOLVER.MOMENTUM, cfg.SOLVER.NESTEROV = name, 0.0, True
+    with pytest.raises(ConfigError, match="SOLVER.NESTEROV needs a SOLVER.MOMENTUM"):
+        build_optimizer(cfg, model_with_norms())
+
+
+@pytest.mark.parametrize("name", ["SGD", "LARS"])
+@pytest.mark.parametrize("kind", ["value", "norm", "full_model"])
+def test_gradients_are_clipped_before_the_step(name, kind):
+    cfg, model = get_cfg(), model_with_norms()
+    model[0].weight.requires_grad = False
+    clip = cfg.SOLVER.CLIP_GRADIENTS
+    cfg.SOLVER.OPTIMIZER, clip.ENABLED, clip.CLIP_TYPE, clip.CLIP_VALUE = name, True, kind, 0.5
+    optimizer = build_optimizer(cfg, model)
+    frozen, *grads = take_step(optimizer, model, scale=10.0)
+    assert frozen.abs().max() > 0.5
+    if kind == "value":
+        assert [g.abs().max().item() for g in grads] == [0.5] * len(grads)
+    elif kind == "norm":
+        assert [g.norm().item() for g in grads] == pytest.approx([0.5] * len(grads), rel=1e-4)
+    else:
+        assert torch.cat([g.flatten() for g in grads]).norm().item() == pytest.approx(0.5, rel=1e-4)
+
+
+def test_the_p_of_the_norm_is_honoured():
+    cfg, model = get_cfg(), model_with_norms()
+    clip = cfg.SOLVER.CLIP_GRADIENTS
+    clip.ENABLED, clip.CLIP_TYPE, clip.CLIP_VALUE, clip.NORM_TYPE = True, "full_model", 0.5, float("inf")
+    grads = take_step(build_optimizer(cfg, model), model, scale=10.0)
+    assert max(g.abs().max().item() for g in grads) == pytest.approx(0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["SGD", "LARS"])
+def test_a_model_takes_the_steps_that_detectron2s_solver_takes(name):
+    """With LARS: of parameters that it does not adapt."""
+    steps = []
+    for build in (build_optimizer, build_detectron2_optimizer):
+        cfg = get_cfg()
+        cfg.SOLVER.BASE_LR, cfg.SOLVER.WEIGHT_DECAY_BIAS, cfg.SOLVER.BIAS_LR_FACTOR = 0.1, 0.2, 2.0
+        cfg.SOLVER.CLIP_GRADIENTS.ENABLED, cfg.SOLVER.NESTEROV = True, True
+        torch.manual_seed(0)
+        model = model_with_norms()
+        if build is build_optimizer:
+            cfg.SOLVER.OPTIMIZER = name
+        optimizer = build(cfg, model)
+        for _ in range(3):
+            take_step(optimizer, model, scale=3.0)
+        steps.append({n: p.detach() for n, p in model.named_parameters() if name == "SGD" or p.dim() == 1})
+    torch.testing.assert_close(*steps)
 
 
 def test_an_unknown_optimizer_or_schedule_is_named():

@@ -79,7 +79,7 @@ def test_empty_file(write):
         ("a,0904,0.1,0.2,0.3,0.4,99999999999999999999,0.5", "action_id is not a whole number: '9+'"),
         ("a,then,0.1,0.2,0.3,0.4,12,0.5", "timestamp is not a number: 'then'"),
         ("a,inf,0.1,0.2,0.3,0.4,12,0.5", "timestamp is not a number: 'inf'"),
-        ("a,1e300,0.1,0.2,0.3,0.4,12,0.5", "timestamp is no number of seconds: 1e"),
+        ("a,1e300,0.1,0.2,0.3,0.4,12,0.5", "timestamp is not a number of seconds: 1e"),
     ],
 )
 def test_wrong_row_is_named_with_its_line(write, row, reason):

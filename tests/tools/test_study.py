@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from vdet_ssl.visualization.metrics_file import read_metrics
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -170,8 +172,11 @@ def test_two_configs_from_end_to_end(study, make_video, tmp_path, capsys, monkey
     assert header == ["rho", "kNN"] and [row[0] for row in table] == ["1", "2"]
     for rho, (_, accuracy) in zip((1, 2), table, strict=True):
         folder = study.run_folder(tmp_path / f"rho{rho}.yaml", 0, tmp_path / "runs")
-        metrics = study.read_metrics(folder)
+        metrics = study.latest_metrics(folder)
         assert accuracy == f"{metrics['knn/top1_init']:.1f} -> {metrics['knn/top1']:.1f}"
-        assert metrics["iteration"] == 3 and (folder / "config.yaml").is_file()
+        assert (
+            read_metrics(folder / "metrics.json")["total_loss"].iterations[-1] == 3
+            and (folder / "config.yaml").is_file()
+        )
     assert study.main(argv) == 0
     assert capsys.readouterr().out.count("finished: ") == 2

@@ -1,4 +1,4 @@
-"""Annotated videos: people, names and times land where they belong."""
+"""Annotated videos: boxes, names and times land where they belong."""
 
 import subprocess
 import sys
@@ -13,8 +13,8 @@ from vdet_ssl.structures.ava_csv import read_boxes
 from vdet_ssl.visualization.annotated_video import (
     KeyFrame,
     annotate,
+    boxes_at,
     key_frames_of_table,
-    people_at,
     without_scores,
     write_annotated_video,
 )
@@ -45,7 +45,7 @@ def key_frame(timestamp_s, *boxes, name="walk", score=0.9):
     return KeyFrame(timestamp_s, np.array(boxes, dtype=float).reshape(-1, 4), [[(name, score)] for _ in boxes])
 
 
-def test_rows_of_a_result_file_become_people_with_their_best_actions(tmp_path):
+def test_rows_of_a_result_file_become_boxes_with_their_best_actions(tmp_path):
     path = tmp_path / "results.csv"
     path.write_text(
         "a,0002,0.1,0.1,0.3,0.9,1,0.2\na,0002,0.1,0.1,0.3,0.9,7,0.8\na,0002,0.1,0.1,0.3,0.9,2,0.5\n"
@@ -59,27 +59,27 @@ def test_rows_of_a_result_file_become_people_with_their_best_actions(tmp_path):
     assert without_scores([second])[0].actions == [[("wave", None), ("walk", None)], []]
 
 
-def test_people_move_from_key_frame_to_key_frame_and_nobody_is_shown_far_from_both():
+def test_boxes_move_from_key_frame_to_key_frame_and_none_is_shown_far_from_both():
     left, right, elsewhere = (0.1, 0.2, 0.2, 0.8), (0.3, 0.2, 0.4, 0.8), (0.8, 0.2, 0.9, 0.8)
     frames = [key_frame(1.0, left, elsewhere, name="walk"), key_frame(2.0, elsewhere, right, name="stand")]
-    np.testing.assert_allclose(people_at(frames, 1.25).boxes, [(0.15, 0.2, 0.25, 0.8), elsewhere])
-    np.testing.assert_allclose(people_at(frames, 1.75).boxes, [elsewhere, (0.25, 0.2, 0.35, 0.8)])
-    assert people_at(frames, 1.25).actions[0][0][0] == "walk" and people_at(frames, 1.75).actions[0][0][0] == "stand"
-    np.testing.assert_allclose(people_at(frames, 0.7).boxes, [left, elsewhere])
-    assert len(people_at(frames, 0.3).boxes) == len(people_at(frames, 2.6).boxes) == len(people_at([], 1.0).boxes) == 0
+    np.testing.assert_allclose(boxes_at(frames, 1.25).boxes, [(0.15, 0.2, 0.25, 0.8), elsewhere])
+    np.testing.assert_allclose(boxes_at(frames, 1.75).boxes, [elsewhere, (0.25, 0.2, 0.35, 0.8)])
+    assert boxes_at(frames, 1.25).actions[0][0][0] == "walk" and boxes_at(frames, 1.75).actions[0][0][0] == "stand"
+    np.testing.assert_allclose(boxes_at(frames, 0.7).boxes, [left, elsewhere])
+    assert len(boxes_at(frames, 0.3).boxes) == len(boxes_at(frames, 2.6).boxes) == len(boxes_at([], 1.0).boxes) == 0
 
 
-def test_right_actions_are_green_and_wrong_ones_red():
-    def drawn(name, truth):
+def test_true_positives_are_green_and_false_ones_red():
+    def drawn(name, ground_truth):
         image = np.full((400, 600, 3), 128, np.uint8)
-        annotate(image, key_frame(1.0, BOX, name=name), truth)
+        annotate(image, key_frame(1.0, BOX, name=name), ground_truth)
         labels = image[60:97, 150:260].reshape(-1, 3).astype(int)  # just above the box
         return {"green": (labels == (40, 160, 70)).all(1).any(), "red": (labels == (205, 60, 50)).all(1).any()}
 
-    nobody, truth = KeyFrame(1.0, np.zeros((0, 4)), []), without_scores([key_frame(1.0, BOX)])[0]
-    assert drawn("walk", truth) == {"green": True, "red": False}
-    assert drawn("wave", truth) == {"green": False, "red": True}
-    assert drawn("walk", nobody) == {"green": False, "red": False}
+    nothing, ground_truth = KeyFrame(1.0), without_scores([key_frame(1.0, BOX)])[0]
+    assert drawn("walk", ground_truth) == {"green": True, "red": False}
+    assert drawn("wave", ground_truth) == {"green": False, "red": True}
+    assert drawn("walk", nothing) == {"green": False, "red": False}
 
 
 def test_boxes_appear_at_their_time_and_place_alone(gray_video, tmp_path):

@@ -57,9 +57,10 @@ def _shared(records: Records) -> Records:
 
 def proposal_files(cfg: CfgNode, split: str) -> Mapping[str, str | None]:
     """Return the file of proposals, or None, for each data set of the split "TRAIN" or "TEST"."""
-    names, files = cfg.DATASETS[split], cfg.DATASETS[f"PROPOSAL_FILES_{split}"] if cfg.MODEL.LOAD_PROPOSALS else ()
-    if not files:
+    names, key = cfg.DATASETS[split], f"DATASETS.PROPOSAL_FILES_{split}"
+    if not (cfg.peek(key) and cfg.MODEL.LOAD_PROPOSALS):  # neither is of use without the other
         return dict.fromkeys(names)
+    files = cfg.DATASETS[f"PROPOSAL_FILES_{split}"]
     if len(files) != len(names):
         raise ConfigError(
             f"DATASETS.PROPOSAL_FILES_{split} has {len(files)} files, DATASETS.{split} {len(names)} data sets: give one "
@@ -115,5 +116,5 @@ def _worker_arguments(cfg: CfgNode, batch_size: int) -> dict[str, Any]:
         "num_ahead": max(_BATCHES_AHEAD * batch_size, 2 * num_workers),
         # A decoder that returns checks the time by itself; twice that means that it does not.
         "timeout_s": 2 * cfg.DATALOADER.DECODE_TIMEOUT_S,
-        "memory_bytes": int(cfg.DATALOADER.DECODE_MEMORY_GB * 2**30),
+        "memory_bytes": int(cfg.DATALOADER.DECODE_MEMORY_GB * 2**30) if num_workers else 0,
     }

@@ -3,6 +3,7 @@
 import glob
 import os
 import re
+from typing import BinaryIO
 
 import fsspec
 from detectron2.utils.file_io import PathManager
@@ -10,32 +11,33 @@ from detectron2.utils.file_io import PathManager
 _NUMBER_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
-def is_remote(path):
+def is_remote(path: str) -> bool:
+    """Whether a path is a URL."""
     return "://" in path
 
 
-def _by_fsspec(path):
+def _by_fsspec(path: str) -> bool:
     return is_remote(path) and fsspec.utils.get_protocol(path) in fsspec.available_protocols()
 
 
-def open_binary(path):
+def open_binary(path: str) -> BinaryIO:
     """Open a file for reading bytes; a URL whose protocol fsspec does not know is iopath's."""
     return fsspec.open(path, "rb").open() if _by_fsspec(path) else PathManager.open(path, "rb")
 
 
-def read_bytes(path, offset=0, num_bytes=-1):
+def read_bytes(path: str, offset: int = 0, num_bytes: int = -1) -> bytes:
     """Return `num_bytes` of a file from `offset` on (all that follow, if negative)."""
     with open_binary(path) as file:
         file.seek(offset)
         return file.read(num_bytes)
 
 
-def join(folder, path):
+def join(folder: str, path: str) -> str:
     """Return `path`, relative to `folder` unless it is absolute or a URL."""
     return path if is_remote(path) else os.path.join(folder, path)
 
 
-def expand(pattern):
+def expand(pattern: str) -> list[str]:
     """Return the paths that a pattern stands for, sorted: `{000..127}` counts, `*`, `?` and `[...]` are looked up."""
     match = _NUMBER_RANGE.search(pattern)
     if match:

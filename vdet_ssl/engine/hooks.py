@@ -9,26 +9,27 @@ from detectron2.utils import comm
 
 
 class LRSchedule(HookBase):
-    """Set the learning rate before each step: base_lr * multiplier(progress), progress = iteration / max_iter.
+    """Set the learning rates before each step: those at the start * multiplier(progress), progress = iteration / max_iter.
 
     It has no state of its own, so there is nothing to restore on resume (detectron2 0.6 loses its scheduler's).
 
     Args:
-        optimizer: all of its groups get the same rate.
-        base_lr: the rate that `multiplier` scales.
+        optimizer: as it was built, before a checkpoint sets its rates; a group may have one of its own (biases).
+        base_lr: the rate of most groups, of which the metrics tell.
         multiplier: function of progress in [0, 1), as in fvcore's param_scheduler.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, base_lr: float, multiplier: Callable[[float], float]) -> None:
         self.optimizer = optimizer
+        self.rates = [group["lr"] for group in optimizer.param_groups]
         self.base_lr = base_lr
         self.multiplier = multiplier
 
     def before_step(self) -> None:
-        lr = self.base_lr * self.multiplier(self.trainer.iter / self.trainer.max_iter)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.trainer.storage.put_scalar("lr", lr, smoothing_hint=False)
+        multiplier = self.multiplier(self.trainer.iter / self.trainer.max_iter)
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * multiplier
+        self.trainer.storage.put_scalar("lr", self.base_lr * multiplier, smoothing_hint=False)
 
 
 class PeriodicCheckpointer(hooks.PeriodicCheckpointer):

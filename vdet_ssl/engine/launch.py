@@ -1,5 +1,6 @@
 """detectron2's launch, on machines without a GPU too."""
 
+import multiprocessing
 import os
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +29,7 @@ def launch(
     Raises:
         UserError: the first that one of the processes raised.
     """
+    _refuse_other_launchers()
     if num_gpus_per_machine * num_machines <= 1:
         main_func(*args)
         return
@@ -47,6 +49,20 @@ def launch(
         if not errors.empty():
             raise errors.get() from None
         raise
+    finally:
+        for process in multiprocessing.active_children():  # that train on, when this one is interrupted
+            process.terminate()
+
+
+def _refuse_other_launchers() -> None:
+    """Raise ConfigError where torchrun or srun has started several processes: each would be a training of its own."""
+    for name, launcher in (("WORLD_SIZE", "torchrun"), ("SLURM_NTASKS", "srun")):
+        is_task = launcher != "srun" or "SLURM_STEP_ID" in os.environ
+        if is_task and os.environ.get(name, "1") != "1":
+            raise ConfigError(
+                f"{launcher} has started {os.environ[name]} processes ({name}), each of which would be a training of its "
+                "own: start one on each machine, with --num-gpus, --num-machines, --machine-rank and --dist-url"
+            )
 
 
 def _check_cpu(num_processes: int, num_machines: int) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -12,8 +13,9 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 
-from vdet_ssl.config import CfgNode, check_schedule, check_values, load_cfg
+from vdet_ssl.config import CfgNode, check_values, load_cfg
 from vdet_ssl.data.build import load_datasets
+from vdet_ssl.engine import output_dir
 from vdet_ssl.engine.trainer import trainer_class
 from vdet_ssl.errors import ConfigError
 from vdet_ssl.solver import resolve_schedule
@@ -28,16 +30,20 @@ def setup(args: argparse.Namespace) -> CfgNode:
     batch (what was changed is logged).
 
     Args:
-        args: has config_file, opts (list of KEY VALUE), eval_only.
+        args: has config_file, opts (list of KEY VALUE), eval_only, resume, overwrite.
     Raises:
         UserError: config and data are wrong, or do not fit together.
     """
     cfg = load_cfg(args.config_file, args.opts)
     check_values(cfg)
-    check_schedule(cfg, args.opts)
     task = trainer_class(cfg)
     if args.eval_only and not (cfg.MODEL.WEIGHTS and cfg.DATASETS.TEST):
         raise ConfigError("--eval-only needs MODEL.WEIGHTS and DATASETS.TEST")
+    if args.eval_only:
+        cfg.OUTPUT_DIR = output_dir.evaluation_folder(cfg.OUTPUT_DIR, cfg.MODEL.WEIGHTS)
+    elif comm.is_main_process():
+        output_dir.claim(cfg.OUTPUT_DIR, resume=args.resume, overwrite=args.overwrite)
+    comm.synchronize()
     setup_loggers(cfg.OUTPUT_DIR)
     if cfg.SEED < 0:
         cfg.SEED = comm.shared_random_seed() % 2**31
@@ -61,11 +67,11 @@ def choose_device(cfg: CfgNode) -> None:
         cfg.MODEL.DEVICE = "cpu"
 
 
-def setup_loggers(output_dir: str = "") -> None:
+def setup_loggers(folder: str = "") -> None:
     """Log to the screen (main process) and, given a folder, to its log.txt, which has the details too."""
     for name in ("fvcore", "detectron2", "vdet_ssl"):
-        for handler in setup_logger(output_dir or None, distributed_rank=comm.get_rank(), name=name).handlers:
-            if type(handler) is logging.StreamHandler:
+        for handler in setup_logger(folder or None, distributed_rank=comm.get_rank(), name=name).handlers:
+            if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
                 handler.setLevel(logging.INFO)
 
 

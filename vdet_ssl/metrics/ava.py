@@ -2,23 +2,34 @@
 
 Pure functions on arrays; imports neither torch nor detectron2.  What the official evaluator does not define in words,
 the order among equal scores and which of them its `capacity` keeps, follows from the heap that its reader keeps for
-each key frame.  Key frames where that can matter are few: for those alone the heap is replayed (`_heap_orders`).
+each key frame.  Key frames where that can matter are few: for those alone the heap is replayed (`_heaps`).
 """
 
 import heapq
 import logging
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from tabulate import tabulate
 
-from vdet_ssl.errors import AvaFormatError
-from vdet_ssl.structures.ava_csv import BoxTable, line_of_row, read_boxes, read_excluded, read_label_map
+from vdet_ssl.errors import AvaFormatError, DataError
+from vdet_ssl.structures.ava_csv import (
+    BoxTable,
+    FilePath,
+    KeyFrameId,
+    line_of_row,
+    read_boxes,
+    read_excluded,
+    read_label_map,
+)
 
 IOU_THRESHOLD = 0.5
 OFFICIAL_CAPACITY = 50
-BLOCK_ROWS = 2**16  # detections looked at together
 logger = logging.getLogger(__name__)
 
 
@@ -32,277 +43,250 @@ class AVAResult:
         capacity: (box, class) detections kept of a key frame, None for all of them.
     """
 
-    ap: dict
+    ap: dict[str, float | None]
     mean_ap: float
     capacity: int | None
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         return {"mAP": self.mean_ap, "capacity": self.capacity, "AP": self.ap}
 
-    def describe(self):
+    def describe(self) -> str:
         """Say which detections the figure counts."""
         if self.capacity is None:
             return "all detections of a key frame count, as in PySlowFast"
         kept = f"the {self.capacity} (box, class) detections of highest score in a key frame count"
         return kept + (", as in the official evaluator" if self.capacity == OFFICIAL_CAPACITY else "")
 
-    def table(self):
+    def table(self) -> str:
         """Format the figures for people to read."""
         rows = [(name, "no ground truth" if ap is None else f"{ap:.4f}") for name, ap in self.ap.items()]
         return tabulate([*rows, ("mAP", f"{self.mean_ap:.4f}")], ["class", "AP at IoU 0.5"], disable_numparse=True)
 
 
-def evaluate_files(ground_truth, detections, label_map, capacity=None, excluded=None):
-    """Evaluate csv files; arguments as in `evaluate`, each the path of a file."""
-    keys = read_excluded(excluded) if excluded else frozenset()
+def evaluate_files(
+    ground_truth: FilePath,
+    detections: FilePath,
+    label_map: FilePath,
+    capacity: int | None = None,
+    excluded: FilePath | None = None,
+) -> AVAResult:
+    """Evaluate csv files; arguments as in `evaluate`, each the path of a file.
+
+    Raises:
+        DataError: a file does not follow its format, or the two are not about the same data.
+    """
+    excluded_ids = read_excluded(excluded) if excluded else frozenset()
     truth = read_boxes(ground_truth, score="person_id")
     wrong = truth.score % 1 != 0
     if wrong.any():
         row = int(wrong.argmax())
-        reason = f"person_id is {truth.score[row]:g}, no whole number: are these detections, not the ground truth?"
+        reason = f"person_id is {truth.score[row]:g}, not a whole number: are these detections, not the ground truth?"
         raise AvaFormatError(ground_truth, line_of_row(ground_truth, row), reason)
-    return evaluate(truth, read_boxes(detections), read_label_map(label_map), capacity, keys)
+    return evaluate(truth, read_boxes(detections), read_label_map(label_map), capacity, excluded_ids)
 
 
-def evaluate(ground_truth, detections, class_names, capacity=None, excluded=frozenset()):
+def evaluate(
+    ground_truth: BoxTable,
+    detections: BoxTable,
+    class_names: Mapping[int, str],
+    capacity: int | None = None,
+    excluded: AbstractSet[KeyFrameId] = frozenset(),
+) -> AVAResult:
     """Compute AVA's mAP.
 
-    A detection is matched with the ground-truth box of its class that it overlaps most; it is right if that overlap
-    is at least 0.5 and no detection of higher score has the box already.  Left out are detections without area and
-    those in key frames that `ground_truth` does not name (the official evaluator leaves them out since AVA v2.2).
+    A detection is matched with the ground-truth box of its class that it overlaps most; it is a true positive if that
+    overlap is at least 0.5 and no detection of higher score has the box already.  Left out are detections without area
+    and those in key frames that `ground_truth` does not name (the official evaluator leaves them out since AVA v2.2).
 
     Args:
-        ground_truth, detections: BoxTable.  Actions that are not in `class_names` are left out first.
-        class_names: dict, action id -> name.
-        capacity: (box, class) detections kept of a key frame, those of highest score; None keeps all.
-        excluded: set of `key_frame_id` to leave out.
-    Returns:
-        AVAResult
+        ground_truth, detections: actions that are not in `class_names` are left out first.
+        class_names: action id -> name.
+        capacity: (box, class) detections kept of a key frame, those of highest score; None or 0 keeps all.
+        excluded: key frames to leave out.
     Raises:
-        ValueError: when the two cannot be about the same data, where the figure would be a meaningless zero.
+        DataError: the two cannot be about the same data, where the figure would be a meaningless zero; or the
+            detections name a key frame twice.
     """
     capacity = capacity or None
-    named = set(ground_truth.key_frame_ids) - excluded
-    grouped = _grouped_by_key_frame(detections, class_names)
-    numbered = _numbered_alike(ground_truth, grouped)
-    counts = np.array([frame in named for frame in numbered.key_frame_ids], bool)
-    truth = _Truth(_select(numbered, class_names, counts), len(counts) * len(class_names))
-    judged = [
-        _judge(_select(block, class_names, counts), truth, len(class_names), capacity) for block in _blocks(grouped)
-    ]
-    scores, right = ([np.concatenate(parts) for parts in zip(*x, strict=True)] for x in zip(*judged, strict=True))
-    _check_same_data(ground_truth, len(truth.group), detections, sum(map(len, scores)))
-    num_truth = np.bincount(truth.group % len(class_names), minlength=len(class_names))
-    ap = [average_precision(*x) if x[2] else None for x in zip(scores, right, num_truth.tolist(), strict=True)]
-    mean_ap = float(np.mean([x for x in ap if x is not None]))
-    return AVAResult(dict(zip(class_names.values(), ap, strict=True)), mean_ap, capacity)
+    if len(set(detections.key_frame_ids)) < len(detections.key_frames):
+        raise DataError("The detections name a key frame twice, with timestamps that are written differently.")
+    number = {frame: i for i, frame in enumerate(ground_truth.key_frame_ids) if frame not in excluded}
+    truth = _select(ground_truth, number, class_names)
+    found = _select(detections, number, class_names)
+
+    has_truth = np.isin(found.group, truth.group)
+    order = _official_order(found, has_truth, capacity)
+    order = order[_has_area(detections.boxes)[found.row[order]]]
+    _check_same_data(ground_truth, len(truth.row), detections, len(order))
+    candidates = order[has_truth[order]]
+    true_positive = np.zeros(len(found.row), bool)
+    true_positive[candidates] = _match(found, candidates, truth)
+
+    ap = {}
+    class_index = found.class_index[order].astype(np.uint16)
+    for i, name in enumerate(class_names.values()):
+        own = order[class_index == i]
+        num_truth = int(np.count_nonzero(truth.class_index == i))
+        ap[name] = average_precision(found.score[own], true_positive[own], num_truth) if num_truth else None
+    return AVAResult(ap, float(np.mean([x for x in ap.values() if x is not None])), capacity)
 
 
-def average_precision(score, right, num_truth):
+def average_precision(score: NDArray[np.float64], true_positive: NDArray[np.bool_], num_truth: int) -> float:
     """Return the area under the precision-recall curve, precision made monotone (PASCAL VOC since 2010).
 
     Args:
-        score: float64 (N,); right: bool (N,), whether a detection found a ground-truth box.
+        score: float64 (N,), of the detections of one class.
+        true_positive: bool (N,), whether a detection is one.
         num_truth: number of ground-truth boxes, at least 1.
     """
     order = np.argsort(score)[::-1]  # not stable, as in the official code: the same order among equal scores
-    ranks = np.flatnonzero(right[order])  # precision has its local maxima, and recall grows, where a box is found
-    num_right = np.arange(1, len(ranks) + 1)
-    precision = np.maximum.accumulate((num_right / (ranks + 1))[::-1])[::-1]
-    return float(np.sum(np.diff(num_right / num_truth, prepend=0) * precision))
+    ranks = np.flatnonzero(true_positive[order])  # precision has its local maxima, and recall grows, at true positives
+    num_found = np.arange(1, len(ranks) + 1)
+    precision = np.maximum.accumulate((num_found / (ranks + 1))[::-1])[::-1]
+    return float(np.sum(np.diff(num_found / num_truth, prepend=0) * precision))
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Rows:
-    """The rows of a table that are evaluated: their index, key, class (from 0) and score; `group`: key and class."""
+    """The rows of a table that are evaluated.
+
+    Attributes:
+        table: the table.
+        row: int64 (N,), their index in it.
+        key: int64 (N,), number of the key frame, the same for ground truth and detections.
+        class_index: int64 (N,), from 0.
+        group: int64 (N,), number of the pair of key frame and class.
+        score: float64 (N,).
+    """
 
     table: BoxTable
-    index: np.ndarray
-    key: np.ndarray
-    class_index: np.ndarray
-    score: np.ndarray
-    group: np.ndarray
-
-    def boxes(self, i):
-        return self.table.boxes[self.index[i]]
+    row: NDArray[np.int64]
+    key: NDArray[np.int64]
+    class_index: NDArray[np.int64]
+    group: NDArray[np.int64]
+    score: NDArray[np.float64]
 
 
-class _Truth:
-    """Ground-truth boxes by group, in the official order within it, and whether a group has any."""
-
-    def __init__(self, rows, num_groups):
-        order = _official_order(rows, _ambiguous_keys(rows, np.arange(len(rows.index))))
-        order = order[np.argsort(rows.group[order], kind="stable")]
-        self.group, self.boxes = rows.group[order], rows.boxes(order)
-        self.has_group = np.zeros(num_groups, bool)
-        self.has_group[self.group] = True
-
-
-def _grouped_by_key_frame(table, class_names):
-    """Return the table with the rows of a key frame together, key frames in the order of their first listed action."""
-    if (table.key[1:] >= table.key[:-1]).all():
-        return table
-    listed = np.flatnonzero(np.isin(table.action_id, list(class_names)))
-    key, used = pd.factorize(table.key[listed])
-    order = np.argsort(key, kind="stable")
-    table = table.take(listed[order])
-    return replace(table, key=key[order], key_frames=[table.key_frames[i] for i in used])
+def _select(table: BoxTable, number: Mapping[KeyFrameId, int], class_names: Mapping[int, str]) -> _Rows:
+    """Return the rows of listed classes in the key frames that count: those that have a number."""
+    numbers = np.array([number.get(frame, -1) for frame in table.key_frame_ids], np.int64)
+    class_index = pd.Index(list(class_names)).get_indexer(pd.Index(table.action_id))
+    key = numbers[table.key]
+    row = np.flatnonzero((class_index >= 0) & (key >= 0))
+    key, class_index = key[row], class_index[row]
+    return _Rows(table, row, key, class_index, key * len(class_names) + class_index, table.score[row])
 
 
-def _numbered_alike(table, other):
-    """Return the table with the keys of the other; key frames that the other has not follow after its own."""
-    own = dict(zip(table.key_frame_ids, table.key_frames, strict=True))
-    known = dict.fromkeys(other.key_frame_ids)
-    if len(known) < len(other.key_frames):
-        raise ValueError("The detections name a key frame twice, with timestamps that are written differently.")
-    added = [frame for frame in own if frame not in known]
-    number = {frame: i for i, frame in enumerate([*known, *added])}
-    new_key = np.array([number[frame] for frame in table.key_frame_ids], np.int64)
-    return replace(table, key=new_key[table.key], key_frames=other.key_frames + [own[frame] for frame in added])
-
-
-def _blocks(table):
-    """Split a table between key frames into blocks that stay in the processor's cache."""
-    cuts = np.unique([0, *np.searchsorted(table.key, table.key[::BLOCK_ROWS])])
-    for start, stop in zip(cuts, np.append(cuts, len(table))[1:], strict=True):
-        yield table.take(slice(start, stop))
-
-
-def _select(table, class_names, counts):
-    """Return the rows of listed classes in the key frames that count."""
-    class_index = pd.Index(list(class_names)).get_indexer(table.action_id)
-    index = np.flatnonzero((class_index >= 0) & counts[table.key])
-    key, class_index = table.key[index], class_index[index]
-    return _Rows(table, index, key, class_index, table.score[index], key * len(class_names) + class_index)
-
-
-def _judge(found, truth, num_classes, capacity):
-    """Return, for each class, the scores of the detections that count, by key, and for each class which are right."""
-    matchable = truth.has_group[found.group]
-    order = _official_order(found, _ambiguous_keys(found, np.flatnonzero(matchable)), capacity)
-    order = order[_has_area(found.table.boxes)[found.index[order]]]
-    candidates = order[matchable[order]]
-    candidates = candidates[np.argsort(found.group[candidates], kind="stable")]
-    right = np.zeros(len(found.index), bool)
-    right[candidates] = _match(found.group[candidates], found.boxes(candidates), truth.group, truth.boxes)
-    order = order[np.argsort(found.class_index[order].astype(np.uint16), kind="stable")]
-    cuts = np.searchsorted(found.class_index[order], np.arange(1, num_classes))
-    return np.split(found.score[order], cuts), np.split(right[order], cuts)
-
-
-def _check_same_data(ground_truth, num_truth, detections, num_found):
-    """Raise ValueError, with the reason, where mAP would be zero for lack of a common key frame, class or unit."""
+def _check_same_data(ground_truth: BoxTable, num_truth: int, detections: BoxTable, num_found: int) -> None:
+    """Raise DataError, with the reason, where mAP would be zero for lack of a common key frame, class or unit."""
     if not num_truth:
-        raise ValueError(f"Nothing in the ground truth is to be evaluated; it has {_examples(ground_truth)}.")
+        raise DataError(f"Nothing in the ground truth is to be evaluated; it has {_examples(ground_truth)}.")
     if not len(detections):
         logger.warning("There are no detections at all: mAP is 0.")
     elif np.median(detections.boxes[:: 1 + len(detections) // 1000].max(axis=1)) > 2:
         box = ", ".join(f"{x:g}" for x in detections.boxes[0])
-        raise ValueError(f"The detections' boxes are in pixels (the first is {box}); divide them by the frame's size.")
+        raise DataError(f"The detections' boxes are in pixels (the first is {box}); divide them by the frame's size.")
     elif not num_found:
-        raise ValueError(
+        raise DataError(
             "No detection has a listed action in a key frame of the ground truth: is it another data set, or are "
             f"timestamps or action ids others? Detections have {_examples(detections)}; the ground truth has "
             f"{_examples(ground_truth)}."
         )
 
 
-def _examples(table):
+def _examples(table: BoxTable) -> str:
     frames = [",".join(frame) for frame in table.key_frames[:3]]
     return f"key frames like {frames} and action ids like {np.unique(table.action_id)[:5].tolist()}"
 
 
-def _ambiguous_keys(x, subset):
-    """Return the keys where, in a subset of the rows, boxes of one class have equal scores."""
-    group, score = x.group[subset], x.score[subset]
-    order = np.lexsort((score, group))
-    equal = (np.diff(group[order]) == 0) & (np.diff(score[order]) == 0)
-    return x.key[subset[order[1:][equal]]]
+def _official_order(rows: _Rows, in_question: NDArray[np.bool_], capacity: int | None = None) -> NDArray[np.int64]:
+    """Return the indices of the rows that the official reader keeps, in its order.
 
-
-def _official_order(x, ambiguous, capacity=None):
-    """Return the indices of the rows by key, falling score, and the official order among equal scores.
+    That is by key frame, in the order of their first rows, and by falling score; the order among equal scores is the
+    official one where it matters.
 
     Args:
-        ambiguous: keys where the order among equal scores matters.
-        capacity: rows kept of a key frame.
+        in_question: bool (N,), rows for which the order among equal scores of a group matters.
+        capacity: rows kept of a key frame; None: all.
     """
-    order = _argsort_key_and_score(x.key, x.score)
-    key, score = x.key[order], x.score[order]
-    same_key = key[1:] == key[:-1]
-    replayed = [ambiguous, key[1:][same_key & (score[1:] > score[:-1])]]  # the second: the sort has rounded
-    keep = np.ones(len(key), bool)
-    if capacity is not None:
-        keep[capacity:] = key[capacity:] != key[:-capacity]
-        first_out = np.flatnonzero(same_key & keep[:-1] & ~keep[1:]) + 1
-        replayed.append(key[first_out[score[first_out] == score[first_out - 1]]])
-    for k, rows in _heap_orders(x, np.concatenate(replayed), capacity):
-        start = np.searchsorted(key, k)
-        order[start : start + len(rows)] = rows
-    return order[keep]
+    limit = capacity or max(len(rows.row), 1)
+    frame, _ = pd.factorize(rows.key)
+    order = np.lexsort((-rows.score, frame))
+    key, score = frame[order], rows.score[order]
+    kept = np.ones(len(key), bool)
+    kept[limit:] = key[limit:] != key[:-limit]
+    cut = kept[:-1] & ~kept[1:] & (key[1:] == key[:-1]) & (score[1:] == score[:-1])
+    replayed = np.zeros(len(key) + 1, bool)
+    replayed[key[1:][cut]] = True
+    replayed[frame[_equal_scores(rows, np.flatnonzero(in_question))]] = True
+    replayed = replayed[key]
+    order[replayed & kept] = _heaps(rows, order[replayed], key[replayed], limit)
+    return order[kept]
 
 
-def _argsort_key_and_score(key, score):
-    """Sort by key and falling score in one pass: packed in 64 bits, the score rounded to those that the key leaves."""
-    bits = 63 - int(key.max(initial=1)).bit_length()
-    top, bottom = score.max(initial=0), score.min(initial=0)
-    falling = top - score
-    falling *= (2.0 ** min(bits, 52) - 1) / (top - bottom or 1.0)
-    packed = falling.astype(np.int64)
-    packed |= key << bits
-    return np.argsort(packed)
+def _equal_scores(rows: _Rows, subset: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return those of a subset of the rows that have the score of another one in their group."""
+    subset = subset[np.lexsort((rows.score[subset], rows.group[subset]))]
+    equal = (np.diff(rows.group[subset]) == 0) & (np.diff(rows.score[subset]) == 0)
+    return subset[1:][equal]
 
 
-def _heap_orders(x, keys, capacity):
-    """Yield for each of the keys what the official reader keeps of its rows, in its order."""
-    chosen = np.zeros(x.key.max(initial=-1) + 1, bool)
-    chosen[keys] = True
-    rows = np.flatnonzero(chosen[x.key])
-    rows = rows[np.argsort(x.key[rows], kind="stable")]
-    keys, start = np.unique(x.key[rows], return_index=True)
-    x1, y1, x2, y2 = x.boxes(rows).T.tolist()
-    action_id = x.table.action_id[x.index[rows]].tolist()
-    entries = list(zip(x.score[rows].tolist(), action_id, y1, x1, y2, x2, rows.tolist(), strict=True))
-    for key, first, last in zip(keys.tolist(), start, np.append(start, len(rows))[1:], strict=True):
-        heap = []
-        for entry in entries[first:last]:
-            if capacity is None or len(heap) < capacity:
+def _heaps(rows: _Rows, index: NDArray[np.int64], key: NDArray[np.int64], capacity: int) -> list[int]:
+    """Return what the official reader's heaps keep of these rows, in its order, key frame by key frame.
+
+    Args:
+        index: int64 (M,), which of the rows; key: int64 (M,), their key frames, in order.
+    """
+    index = index[np.lexsort((index, key))]  # as they stand in the file
+    x1, y1, x2, y2 = rows.table.boxes[rows.row[index]].T.tolist()
+    action_id = rows.table.action_id[rows.row[index]].tolist()
+    entries = list(zip(rows.score[index].tolist(), action_id, y1, x1, y2, x2, index.tolist(), strict=True))
+    starts = np.flatnonzero(np.diff(key, prepend=-1)).tolist()
+    kept = []
+    for start, stop in zip(starts, [*starts[1:], len(key)], strict=False):
+        heap: list[tuple] = []
+        for entry in entries[start:stop]:
+            if len(heap) < capacity:
                 heapq.heappush(heap, entry)
             elif entry[0] > heap[0][0]:
                 heapq.heapreplace(heap, entry)
-        yield key, [entry[-1] for entry in sorted(heap, key=lambda entry: -entry[0])]
+        kept += [entry[-1] for entry in sorted(heap, key=lambda entry: -entry[0])]
+    return kept
 
 
-def _has_area(boxes):
+def _has_area(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
     return (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])
 
 
-def _match(found_group, found_boxes, truth_group, truth_boxes):
-    """Return which detections are right, bool (N,).
+def _match(found: _Rows, candidates: NDArray[np.int64], truth: _Rows) -> NDArray[np.bool_]:
+    """Return which detections are true positives, bool (M,).
 
     Args:
-        found_group, truth_group: int64 (N,) and (M,), sorted; every detection's group is among the second.  Within a
-            group detections and ground truth have the official order.
-        found_boxes, truth_boxes: float64 (N, 4) and (M, 4), XYXY.
+        candidates: int64 (M,), detections in the official order, each in a group that has ground truth.
     """
-    right = np.zeros(len(found_group), bool)
-    if not len(right):
-        return right
-    first = np.searchsorted(truth_group, found_group)
-    count = np.searchsorted(truth_group, found_group, side="right") - first
+    true_positive = np.zeros(len(candidates), bool)
+    if not len(candidates):
+        return true_positive
+    by_group = np.argsort(found.group[candidates], kind="stable")
+    detection = candidates[by_group]
+    target = _official_order(truth, np.ones(len(truth.row), bool))
+    target = target[np.argsort(truth.group[target], kind="stable")]
+
+    first, last = (np.searchsorted(truth.group[target], found.group[detection], side) for side in ("left", "right"))
+    count = last - first
     start = np.cumsum(count) - count
     i = np.repeat(np.arange(len(count)), count)  # all pairs of a detection and a ground-truth box of its group
     j = np.arange(len(i)) - np.repeat(start - first, count)
-    iou = _iou(found_boxes[i], truth_boxes[j])
+    iou = _iou(found.table.boxes[found.row[detection[i]]], truth.table.boxes[truth.row[target[j]]])
     best = np.maximum.reduceat(iou, start)
     pairs = np.flatnonzero((iou == best[i]) & (iou >= IOU_THRESHOLD))
     pairs = pairs[np.unique(i[pairs], return_index=True)[1]]  # of boxes overlapped equally the first
     pairs = pairs[np.unique(j[pairs], return_index=True)[1]]  # of a box's detections the first: the highest score
-    right[i[pairs]] = True
-    return right
+    true_positive[by_group[i[pairs]]] = True
+    return true_positive
 
 
-def _iou(a, b):
+def _iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """Intersection over union of boxes XYXY, (N, 4) with (N, 4), in the official order of operations."""
     height = np.maximum(0.0, np.minimum(a[:, 3], b[:, 3]) - np.maximum(a[:, 1], b[:, 1]))
     width = np.maximum(0.0, np.minimum(a[:, 2], b[:, 2]) - np.maximum(a[:, 0], b[:, 0]))

@@ -7,18 +7,26 @@ import contextlib
 import csv
 import gzip
 import math
+import os
 import re
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
+from numpy.typing import NDArray
 
-from vdet_ssl.errors import AvaFormatError
+from vdet_ssl.errors import AvaFormatError, DataError
+
+FilePath = str | os.PathLike[str]
+KeyFrameId = tuple[str, int]
+"""What identifies a key frame, see `key_frame_id`."""
 
 NO_ACTION = -1  # action id of a box without one (detected people)
 _MAX_TIMESTAMP_S = 1e10  # some centuries; beyond, microseconds would not fit into 64 bits
@@ -39,34 +47,38 @@ class BoxTable:
         score: float64 (N,), the eighth column: score of a detection, person's id of an annotation; 1 where there is none.
     """
 
-    key_frames: list
-    key: np.ndarray
-    boxes: np.ndarray
-    action_id: np.ndarray
-    score: np.ndarray
+    key_frames: list[tuple[str, str]]
+    key: NDArray[np.int64]
+    boxes: NDArray[np.float64]
+    action_id: NDArray[np.int64]
+    score: NDArray[np.float64]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.key)
 
     @cached_property
-    def key_frame_ids(self):
+    def key_frame_ids(self) -> list[KeyFrameId]:
         """What identifies each of `key_frames`, see `key_frame_id`."""
         return [key_frame_id(*frame) for frame in self.key_frames]
 
-    def take(self, rows):
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> "BoxTable":
         """Return the table of these rows (indices, mask or slice); it has the same key frames."""
         return BoxTable(self.key_frames, self.key[rows], self.boxes[rows], self.action_id[rows], self.score[rows])
 
 
-def key_frame_id(video_id, timestamp):
-    """Return what identifies a key frame: (video id, microseconds); timestamps "0902" and "902.0" are the same."""
+def key_frame_id(video_id: str, timestamp: str | float) -> KeyFrameId:
+    """Return what identifies a key frame: (video id, microseconds); timestamps "0902", "902.0" and 902 are the same.
+
+    Raises:
+        ValueError: the timestamp is not a number of seconds.
+    """
     seconds = float(timestamp)
     if not abs(seconds) < _MAX_TIMESTAMP_S:
-        raise ValueError(f"timestamp is no number of seconds: {timestamp!r}")
+        raise ValueError(f"timestamp is not a number of seconds: {timestamp!r}")
     return video_id, round(seconds * 1e6)
 
 
-def read_boxes(path, score="score"):
+def read_boxes(path: FilePath, score: str = "score") -> BoxTable:
     """Read boxes in AVA's csv format, plain or gzip: video_id,timestamp,x1,y1,x2,y2,action_id[,score or person_id].
 
     An empty action_id gives `NO_ACTION`.  A row of video_id,timestamp alone is a key frame without boxes.
@@ -75,6 +87,7 @@ def read_boxes(path, score="score"):
         score: what error messages call the eighth column.
     Raises:
         AvaFormatError: at the first row that does not follow the format.
+        DataError: the file is not text, or not gzip.
     """
     try:
         table = _read_columns(path)
@@ -84,7 +97,7 @@ def read_boxes(path, score="score"):
     return table if finite else _read_lines(path, score)
 
 
-def line_of_row(path, row):
+def line_of_row(path: FilePath, row: int) -> int:
     """Return the line, counted from 1, of the `row`-th row (from 0) of the table that `read_boxes(path)` returns."""
     with _open_text(path) as f:
         reader = csv.reader(f)
@@ -92,7 +105,7 @@ def line_of_row(path, row):
         return next(line for i, line in enumerate(rows) if i == row)
 
 
-def write_boxes(path, table):
+def write_boxes(path: FilePath, table: BoxTable) -> None:
     """Write detections in AVA's csv format, video_id,timestamp,x1,y1,x2,y2,action_id,score, with all digits."""
     video_ids, timestamps = zip(*table.key_frames, strict=True) if table.key_frames else ((), ())
     columns = [pa.array(texts, pa.string()).take(pa.array(table.key)) for texts in (video_ids, timestamps)]
@@ -102,8 +115,12 @@ def write_boxes(path, table):
     pyarrow.csv.write_csv(pa.table(columns, names=_COLUMNS), path, options)
 
 
-def read_excluded(path):
-    """Read excluded timestamps, rows of video_id,timestamp, as a set of `key_frame_id`."""
+def read_excluded(path: FilePath) -> set[KeyFrameId]:
+    """Read excluded timestamps, rows of video_id,timestamp.
+
+    Raises:
+        AvaFormatError: at the first row that does not follow the format.
+    """
     excluded = set()
     with _open_text(path) as f:
         reader = csv.reader(f)
@@ -116,18 +133,22 @@ def read_excluded(path):
     return excluded
 
 
-def read_label_map(path):
-    """Read an action list (pbtxt with blocks of name and id or label_id) as a dict id -> name in the file's order."""
+def read_label_map(path: FilePath) -> dict[int, str]:
+    """Read an action list (pbtxt with blocks of name and id or label_id) as a dict id -> name in the file's order.
+
+    Raises:
+        AvaFormatError: no class, a class without name or id, or two of one name or id.
+    """
     with _errors_named(path):
         text = Path(path).read_text(encoding="utf-8")
-    names = {}
+    names: dict[int, str] = {}
     for block in re.finditer(r"\{([^{}]*)\}", text):
         line = text.count("\n", 0, block.start()) + 1
-        name = re.search(r'\bname\s*:\s*"((?:[^"\\]|\\.)*)"', block[1])
-        action_id = re.search(r"\b(?:label_)?id\s*:\s*(\d+)", block[1])
-        if name is None or action_id is None:
+        name_field = re.search(r'\bname\s*:\s*"((?:[^"\\]|\\.)*)"', block[1])
+        id_field = re.search(r"\b(?:label_)?id\s*:\s*(\d+)", block[1])
+        if name_field is None or id_field is None:
             raise AvaFormatError(path, line, 'a class needs name: "..." and id: N (or label_id: N)')
-        name, action_id = re.sub(r"\\(.)", r"\1", name[1]), int(action_id[1])
+        name, action_id = re.sub(r"\\(.)", r"\1", name_field[1]), int(id_field[1])
         if action_id in names or name in names.values():
             raise AvaFormatError(path, line, f"class {action_id} {name!r} has the id or the name of an earlier class")
         names[action_id] = name
@@ -137,22 +158,22 @@ def read_label_map(path):
 
 
 @contextlib.contextmanager
-def _open_text(path):
+def _open_text(path: FilePath) -> Iterator[IO[str]]:
     opener = gzip.open if str(path).endswith(".gz") else open
     with _errors_named(path), opener(path, "rt", encoding="utf-8", newline="") as f:
         yield f
 
 
 @contextlib.contextmanager
-def _errors_named(path):
-    """Name the file in what is raised by libraries when it is no text, no gzip, or no csv."""
+def _errors_named(path: FilePath) -> Iterator[None]:
+    """Name the file in what is raised by libraries when it is not text, not gzip, or not csv."""
     try:
         yield
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error, csv.Error) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+        raise DataError(f"{path} cannot be read: {error}") from error
 
 
-def _read_columns(path):
+def _read_columns(path: FilePath) -> BoxTable:
     with _open_text(path) as f:
         names = _COLUMNS[: len(next(csv.reader(f), []))]
     types = dict.fromkeys(names, pa.float64()) | {"video_id": _TEXT, "timestamp": _TEXT, "action_id": pa.int64()}
@@ -172,7 +193,7 @@ def _read_columns(path):
     return BoxTable(key_frames, key, boxes.T, table["action_id"].fill_null(NO_ACTION).to_numpy(), score)
 
 
-def _key_frames(video_ids, timestamps):
+def _key_frames(video_ids: pa.DictionaryArray, timestamps: pa.DictionaryArray) -> tuple[NDArray, list[tuple[str, str]]]:
     """Return index (N,) and list of the key frames that two dictionary-encoded columns name."""
     texts = timestamps.dictionary.to_pylist()
     time, _ = pd.factorize(np.array([key_frame_id("", text)[1] for text in texts]))
@@ -183,44 +204,44 @@ def _key_frames(video_ids, timestamps):
     return key, [(names[pair // len(texts)], text_of_time[pair % len(texts)]) for pair in pairs.tolist()]
 
 
-def _read_lines(path, score):
-    keys, key_frames, key, values, action_id = {}, [], [], [], []
+def _read_lines(path: FilePath, score: str) -> BoxTable:
+    keys: dict[KeyFrameId, int] = {}
+    key_frames: list[tuple[str, str]] = []
+    key, rows = [], []
     with _open_text(path) as f:
         reader = csv.reader(f)
         for row in filter(None, reader):
             try:
-                frame, box = _parse_row(row, score)
+                frame, values = _parse_row(row, score)
             except ValueError as error:
                 raise AvaFormatError(path, reader.line_num, error) from None
             if frame not in keys:
                 keys[frame] = len(keys)
-                key_frames.append(tuple(row[:2]))
-            if box:
+                key_frames.append((row[0], row[1]))
+            if values:
                 key.append(keys[frame])
-                values.append(box[:5])
-                action_id.append(box[5])
-    values = np.array(values, np.float64).reshape(-1, 5)
-    return BoxTable(
-        key_frames, np.array(key, np.int64), values[:, :4], np.array(action_id, np.int64), values[:, 4].copy()
-    )
+                rows.append(values)
+    boxes = np.array([values[:4] for values in rows], np.float64).reshape(-1, 4)
+    action_id = np.array([values[4] for values in rows], np.int64)
+    return BoxTable(key_frames, np.array(key, np.int64), boxes, action_id, np.array([v[5] for v in rows], np.float64))
 
 
-def _parse_row(row, score):
-    """Return (key_frame_id, None or [x1, y1, x2, y2, score, action id]); ValueError says what is wrong."""
+def _parse_row(row: list[str], score: str) -> tuple[KeyFrameId, tuple[float, float, float, float, int, float] | None]:
+    """Return (key_frame_id, None or (x1, y1, x2, y2, action id, score)); ValueError says what is wrong."""
     if len(row) not in (2, 7, 8):
         raise ValueError(f"expected 7 or 8 columns (or video_id,timestamp alone), got {len(row)}")
     frame = key_frame_id(row[0], _number("timestamp", row[1]))
     if len(row) == 2:
         return frame, None
-    box = [_number(name, text) for name, text in zip(_COLUMNS[2:6], row[2:6], strict=True)]
+    x1, y1, x2, y2 = (_number(name, text) for name, text in zip(_COLUMNS[2:6], row[2:6], strict=True))
     action_id = row[6].strip()
     if action_id and not re.fullmatch(r"[+-]?\d{1,18}", action_id):
         raise ValueError(f"action_id is not a whole number: {action_id!r}")
-    box.append(_number(score, row[7]) if len(row) == 8 else 1.0)
-    return frame, [*box, int(action_id) if action_id else NO_ACTION]
+    value = _number(score, row[7]) if len(row) == 8 else 1.0
+    return frame, (x1, y1, x2, y2, int(action_id) if action_id else NO_ACTION, value)
 
 
-def _number(name, text):
+def _number(name: str, text: str) -> float:
     try:
         value = float(text)
     except ValueError:

@@ -1,67 +1,85 @@
-"""Videos with the boxes and actions of people drawn in."""
+"""Videos with boxes and their actions drawn in: detections, and ground truth beside them."""
 
-from dataclasses import dataclass
-from fractions import Fraction
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
 
-import av
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from vdet_ssl.data.video.reader import open_video
+from vdet_ssl.data.video.info import VideoInfo
+from vdet_ssl.data.video.reader import VideoReader, open_video
+from vdet_ssl.data.video.writer import VideoWriter, nearest_rate
+from vdet_ssl.structures.ava_csv import BoxTable
+
+Color = tuple[int, int, int]  # RGB
+Action = tuple[str, float | None]  # name; score, None where it has none (ground truth)
 
 _MIN_HEIGHT = 480  # pixels; smaller videos are enlarged, or nobody could read what is written in them
 _FRAMES_AT_ONCE = 60
-_PERSON_COLORS = ((255, 176, 32), (60, 190, 255), (230, 110, 230), (120, 220, 90), (255, 120, 100), (170, 150, 255))
-_RIGHT, _WRONG, _TRUTH = (40, 160, 70), (205, 60, 50), (255, 255, 255)
+_MIN_IOU = 0.5  # of a detection with ground truth, as AVA's metric has it
+_BOX_COLORS: tuple[Color, ...] = (
+    (255, 176, 32), (60, 190, 255), (230, 110, 230), (120, 220, 90), (255, 120, 100), (170, 150, 255)
+)  # fmt: skip
+_TRUE_POSITIVE, _FALSE_POSITIVE, _GROUND_TRUTH = (40, 160, 70), (205, 60, 50), (255, 255, 255)
+_CLOCK = (40, 40, 40)
 
 
 @dataclass(frozen=True)
 class KeyFrame:
-    """People at one time of a video.
+    """Boxes with actions at one time of a video.
 
     Attributes:
         timestamp_s: seconds.
         boxes: float (N, 4), XYXY, normalised to 0..1.
-        actions: for each of the N boxes a list of (name, score), the score None where it has none (ground truth).
+        actions: for each of the N boxes its actions.
     """
 
     timestamp_s: float
-    boxes: np.ndarray
-    actions: list
+    boxes: NDArray[np.floating] = field(default_factory=lambda: np.zeros((0, 4)))
+    actions: Sequence[Sequence[Action]] = ()
 
 
-def key_frames_of_table(table, class_names, video_id, *, top_k, min_score):
+def key_frames_of_table(
+    table: BoxTable, class_names: Mapping[int, str], video_id: str, *, top_k: int, min_score: float
+) -> list[KeyFrame]:
     """Collect the key frames of one video from a table of boxes.
 
     Args:
-        table: `vdet_ssl.structures.ava_csv.BoxTable`, one row for each box and action.
-        class_names: dict, action id -> name; other actions are left out, boxes that have none of them are not.
+        table: one row for each box and action.
+        class_names: action id -> name; other actions are left out, boxes that have none of them are not.
         video_id: whose key frames.
         top_k, min_score: actions kept of a box: that many, those of the highest scores, none below min_score.
     Returns:
-        list[KeyFrame] in order of time.
+        the key frames in order of time.
     """
-    found = []
+    key_frames = []
     for key, (name, timestamp) in enumerate(table.key_frames):
         if name == video_id:
             rows = np.flatnonzero(table.key == key)
-            boxes, person = np.unique(table.boxes[rows], axis=0, return_inverse=True)
-            actions = [[] for _ in boxes]
-            for row, i in sorted(zip(rows, person.ravel(), strict=True), key=lambda pair: -table.score[pair[0]]):
+            boxes, box_of_row = np.unique(table.boxes[rows], axis=0, return_inverse=True)
+            actions: list[list[Action]] = [[] for _ in boxes]
+            for row, i in sorted(zip(rows, box_of_row.ravel(), strict=True), key=lambda pair: -table.score[pair[0]]):
                 keep = table.score[row] >= min_score and len(actions[i]) < top_k
                 if keep and table.action_id[row] in class_names:
                     actions[i].append((class_names[table.action_id[row]], float(table.score[row])))
-            found.append(KeyFrame(float(timestamp), boxes, actions))
-    return sorted(found, key=lambda frame: frame.timestamp_s)
+            key_frames.append(KeyFrame(float(timestamp), boxes, actions))
+    return sorted(key_frames, key=lambda frame: frame.timestamp_s)
 
 
-def without_scores(key_frames):
-    """The same key frames as ground truth: their actions have no scores."""
+def without_scores(key_frames: Sequence[KeyFrame]) -> list[KeyFrame]:
+    """Return the same key frames as ground truth: their actions have no scores."""
     return [KeyFrame(k.timestamp_s, k.boxes, [[(n, None) for n, _ in a] for a in k.actions]) for k in key_frames]
 
 
-def write_annotated_video(video, output, predictions, ground_truth=()):
-    """Write a copy of a video with people's boxes and actions in it, as h264 in mp4.
+def write_annotated_video(
+    video: str | PathLike[str],
+    output: str | PathLike[str],
+    detections: Sequence[KeyFrame],
+    ground_truth: Sequence[KeyFrame] = (),
+) -> None:
+    """Write a copy of a video with boxes and actions in it, as H.264 in mp4.
 
     Between two key frames a box moves on to where the same person is in the other; the actions are those of the
     nearer one.  With ground truth, actions that it holds are green and others are red.
@@ -69,106 +87,115 @@ def write_annotated_video(video, output, predictions, ground_truth=()):
     Args:
         video: path of the video.
         output: path of the mp4 to write.
-        predictions, ground_truth: list[KeyFrame] in order of time.
+        detections, ground_truth: in order of time.
     Raises:
-        vdet_ssl.data.video.reader.VideoError: when the video cannot be read.
+        vdet_ssl.errors.VideoError: the video cannot be read.
     """
-    with open_video(video, backend="pyav", timeout_s=0) as reader, av.open(str(output), "w") as target:
-        rate = Fraction(reader.info.fps or 25).limit_denominator(1001)
-        stream = target.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})
-        stream.pix_fmt, (stream.width, stream.height) = "yuv420p", _output_size(reader.info)
-        for time_s, frame in _all_frames(reader, float(rate)):
-            image = cv2.resize(frame, (stream.width, stream.height), interpolation=cv2.INTER_CUBIC)
-            annotate(image, people_at(predictions, time_s), people_at(ground_truth, time_s))
-            _write(image, 0, 0, [(f"{time_s:.1f} s", (40, 40, 40))], upward=False)
-            target.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        target.mux(stream.encode())
+    options = {"crf": "20", "preset": "veryfast"}
+    with open_video(video) as reader:
+        fps = nearest_rate(reader.info.fps)
+        width, height = _output_size(reader.info)
+        with VideoWriter(output, fps=fps, width=width, height=height, options=options) as writer:
+            for time_s, frame in _all_frames(reader, float(fps)):
+                image = np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+                annotate(image, boxes_at(detections, time_s), boxes_at(ground_truth, time_s))
+                _write(image, 0, 0, [(f"{time_s:.1f} s", _CLOCK)], upward=False)
+                writer.write(image)
 
 
-def _all_frames(reader, rate):
+def _all_frames(reader: VideoReader, rate: float) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """Yield (time in seconds, uint8 (H, W, 3) RGB) `rate` times a second, decoded a few at once."""
     count = max(round(reader.info.duration_s * rate), 1)
     for first in range(0, count, _FRAMES_AT_ONCE):
         times_s = np.arange(first, min(first + _FRAMES_AT_ONCE, count)) / rate
-        yield from zip(times_s, reader.decode_clips([times_s], "rgb")[0], strict=True)
+        (clip,) = reader.decode_clips([times_s], "rgb")
+        yield from zip(times_s, np.asarray(clip), strict=True)
 
 
-def _output_size(info):
-    """Width and height of at least _MIN_HEIGHT, and even, which h264 needs."""
+def _output_size(info: VideoInfo) -> tuple[int, int]:
+    """Return width and height of at least _MIN_HEIGHT, and even, which H.264 needs."""
     factor = max(1.0, _MIN_HEIGHT / info.height)
-    return tuple(2 * round(side * factor / 2) for side in (info.width, info.height))
+    width, height = (2 * round(side * factor / 2) for side in (info.width, info.height))
+    return width, height
 
 
-def people_at(key_frames, time_s):
-    """People at any time: those of the nearest key frame, their boxes on the way to the next one on the other side.
+def boxes_at(key_frames: Sequence[KeyFrame], time_s: float) -> KeyFrame:
+    """Return the boxes at any time: those of the nearest key frame, on the way to the next one on the other side.
 
     Returns:
-        KeyFrame, without people when the nearest key frame is more than half a second or half the usual distance away.
+        KeyFrame, without boxes when the nearest key frame is more than half a second or half the usual distance away.
     """
     if not key_frames:
-        return KeyFrame(time_s, np.zeros((0, 4)), [])
+        return KeyFrame(time_s)
     times = np.array([k.timestamp_s for k in key_frames])
     near = int(np.abs(times - time_s).argmin())
     reach_s = max(0.5, float(np.median(np.diff(times))) / 2) if len(times) > 1 else 0.5
     if abs(times[near] - time_s) > reach_s + 1e-6:
-        return KeyFrame(time_s, np.zeros((0, 4)), [])
+        return KeyFrame(time_s)
     boxes = np.array(key_frames[near].boxes, dtype=np.float64)
     other = near + (1 if time_s > times[near] else -1)
     if 0 <= other < len(times):
-        share = (time_s - times[near]) / (times[other] - times[near])
-        for i, j in _same_people(boxes, key_frames[other].boxes):
-            boxes[i] += share * (key_frames[other].boxes[j] - boxes[i])
+        fraction = (time_s - times[near]) / (times[other] - times[near])
+        for i, j in _same_person(boxes, key_frames[other].boxes):
+            boxes[i] += fraction * (key_frames[other].boxes[j] - boxes[i])
     return KeyFrame(time_s, boxes, key_frames[near].actions)
 
 
-def _same_people(boxes, others):
-    """Pairs (i, j) of boxes that are each other's nearest, by their centers and sizes."""
+def _same_person(boxes: NDArray[np.floating], others: NDArray[np.floating]) -> list[tuple[int, int]]:
+    """Return the pairs (i, j) of boxes that are each other's nearest, by their corners."""
     if len(boxes) == 0 or len(others) == 0:
         return []
     distance = np.abs(boxes[:, None] - others[None]).sum(-1)
     nearest, back = distance.argmin(1), distance.argmin(0)
-    return [(i, j) for i, j in enumerate(nearest) if back[j] == i and distance[i, j] < 1.0]
+    return [(i, int(j)) for i, j in enumerate(nearest) if back[j] == i and distance[i, j] < 1.0]
 
 
-def annotate(image, predicted, truth):
-    """Draw people into an image, in place.
+def annotate(image: NDArray[np.uint8], detections: KeyFrame, ground_truth: KeyFrame) -> None:
+    """Draw boxes and their actions into an image, in place.
 
     Args:
         image: uint8 (H, W, 3) RGB.
-        predicted, truth: KeyFrame; either may be without people.
+        detections, ground_truth: either may be without boxes.
     """
     size = np.array([image.shape[1], image.shape[0]] * 2)
-    for box, actions in zip(truth.boxes * size, truth.actions, strict=True):
-        _rectangle(image, box, _TRUTH, 1)
-        _write(image, box[0], box[3], [(_text(a), _TRUTH) for a in actions], upward=False)
-    for i, (box, actions) in enumerate(zip(predicted.boxes * size, predicted.actions, strict=True)):
-        color = _PERSON_COLORS[i % len(_PERSON_COLORS)]
-        right = _true_actions(box, truth, size)
-        fills = [color if right is None else _RIGHT if name in right else _WRONG for name, _ in actions]
+    for box, actions in zip(ground_truth.boxes * size, ground_truth.actions, strict=True):
+        _rectangle(image, box, _GROUND_TRUTH, 1)
+        _write(image, box[0], box[3], [(_text(a), _GROUND_TRUTH) for a in actions], upward=False)
+    for i, (box, actions) in enumerate(zip(detections.boxes * size, detections.actions, strict=True)):
+        color = _BOX_COLORS[i % len(_BOX_COLORS)]
+        true_names = _true_actions(box, ground_truth, size)
+        fills = [_fill(name, true_names, color) for name, _ in actions]
         _rectangle(image, box, color, max(2, image.shape[0] // 240))
         _write(image, box[0], box[1], [(_text(a), f) for a, f in zip(actions, fills, strict=True)], upward=True)
 
 
-def _text(action):
+def _text(action: Action) -> str:
     name, score = action
     return name if score is None else f"{name} {score:.2f}"
 
 
-def _true_actions(box, truth, size):
-    """Names of the actions of the person whom a box overlaps most; None when it is nobody's, or truth is not known."""
-    boxes = truth.boxes * size
+def _fill(name: str, true_names: set[str] | None, color: Color) -> Color:
+    """Return the background of a detected action; `color` where its box matches no ground truth."""
+    if true_names is None:
+        return color
+    return _TRUE_POSITIVE if name in true_names else _FALSE_POSITIVE
+
+
+def _true_actions(box: NDArray[np.floating], ground_truth: KeyFrame, size: NDArray[np.integer]) -> set[str] | None:
+    """Return the actions of the box of the ground truth that a box overlaps most; None when there is none."""
+    boxes = ground_truth.boxes * size
     inter = np.clip(np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2]), 0, None).prod(1)
     area = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (box[2:] - box[:2]).prod()
     iou = inter / np.maximum(area - inter, 1e-9)
-    return {name for name, _ in truth.actions[iou.argmax()]} if len(iou) and iou.max() >= 0.5 else None
+    return {name for name, _ in ground_truth.actions[iou.argmax()]} if len(iou) and iou.max() >= _MIN_IOU else None
 
 
-def _rectangle(image, box, color, thickness):
+def _rectangle(image: NDArray[np.uint8], box: NDArray[np.floating], color: Color, thickness: int) -> None:
     x1, y1, x2, y2 = (round(float(v)) for v in box)
     cv2.rectangle(image, (x1, y1), (x2, y2), color, thickness, cv2.LINE_AA)
 
 
-def _write(image, x, y, lines, upward):
+def _write(image: NDArray[np.uint8], x: float, y: float, lines: Sequence[tuple[str, Color]], upward: bool) -> None:
     """Write lines of (text, background), the first one next to y, going up or down, kept inside the image."""
     scale = image.shape[0] / 1000
     sizes = [cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0] for text, _ in lines]

@@ -1,10 +1,15 @@
-"""Pictures of runs: loss curves and average precision per class."""
+"""Plots of runs: loss curves and average precision per class."""
 
-import json
-from pathlib import Path
+from collections.abc import Mapping
+from os import PathLike
+from typing import TypedDict
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+
+from vdet_ssl.errors import DataError
+from vdet_ssl.visualization.metrics_file import read_metrics
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -12,52 +17,49 @@ from matplotlib import pyplot as plt
 _COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728")
 
 
-def read_metrics(path, name):
-    """Read one scalar from the metrics.json that detectron2's JSONWriter writes.
+class Result(TypedDict):
+    """A detector's result.
 
-    A run that was stopped and resumed has some iterations twice; the later ones count.
-
-    Args:
-        path: metrics.json, one JSON object a line.
-        name: of the scalar, such as "total_loss".
-    Returns:
-        (iterations, values): int64 (N,) and float64 (N,), in order of iteration.
-    Raises:
-        KeyError: when the scalar is in no line.
+    Keys:
+        mAP: mean average precision, 0..1.
+        AP: class name -> average precision, 0..1, None without ground truth.
     """
-    values = {}
-    for line in Path(path).read_text().splitlines():
-        entry = json.loads(line)
-        if name in entry:
-            values[entry["iteration"]] = entry[name]
-    if not values:
-        raise KeyError(f"{path}: no scalar {name!r}")
-    iterations = sorted(values)
-    return np.array(iterations, dtype=np.int64), np.array([values[i] for i in iterations], dtype=np.float64)
+
+    mAP: float
+    AP: Mapping[str, float | None]
 
 
-def plot_losses(axes, metrics, title):
+class Run(Result):
+    """A fine-tuning run: its result, and the path of its metrics.json."""
+
+    metrics: str | PathLike[str]
+
+
+def plot_losses(axes: Axes, metrics: Mapping[str, str | PathLike[str]], title: str) -> None:
     """Draw the total loss of runs over their iterations.
 
     Args:
-        axes: matplotlib Axes.
-        metrics: dict, name of the run -> path of its metrics.json.
+        metrics: name of the run -> path of its metrics.json.
         title: of the plot.
+    Raises:
+        DataError: a file has no total_loss.
     """
     for (name, path), color in zip(metrics.items(), _COLORS, strict=False):
-        axes.plot(*read_metrics(path, "total_loss"), label=name, color=color)
+        series = read_metrics(path).get("total_loss")
+        if series is None:
+            raise DataError(f"{path}: has no scalar 'total_loss'")
+        axes.plot(*series, label=name, color=color)
     axes.set(title=title, xlabel="iteration", ylabel="loss")
     axes.grid(alpha=0.3)
     if len(metrics) > 1:
         axes.legend()
 
 
-def plot_average_precision(axes, runs):
+def plot_average_precision(axes: Axes, runs: Mapping[str, Result]) -> None:
     """Draw the average precision of each class as bars, those of different runs side by side.
 
     Args:
-        axes: matplotlib Axes.
-        runs: dict, name of the run -> {"mAP": float, "AP": {class name: AP in 0..1, or None without ground truth}}.
+        runs: name of the run -> its result; all with the same classes.
     """
     names = list(next(iter(runs.values()))["AP"])
     width = 0.8 / len(runs)
@@ -73,13 +75,15 @@ def plot_average_precision(axes, runs):
     axes.legend(ncols=len(runs), loc="upper right")
 
 
-def write_summary(output, pretraining_metrics, runs):
-    """Write one picture of a pre-training and of the detectors fine-tuned after it.
+def write_summary(
+    output: str | PathLike[str], pretraining_metrics: str | PathLike[str], runs: Mapping[str, Run]
+) -> None:
+    """Write one image of a pre-training and of the detectors fine-tuned after it.
 
     Args:
         output: path of the png.
         pretraining_metrics: path of the pre-training's metrics.json.
-        runs: dict, name of the run -> {"mAP": float, "AP": dict, "metrics": path of its metrics.json}.
+        runs: name of the run -> it.
     """
     figure = plt.figure(figsize=(12, 8), layout="constrained")
     grid = figure.add_gridspec(2, 2)

@@ -2,6 +2,9 @@
 
 import hashlib
 import os
+from collections.abc import Iterable
+from os import PathLike
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,7 +30,7 @@ SCHEMA = pa.schema(
 )
 
 
-def examine(path, *, timeout_s):
+def examine(path: str | PathLike[str], *, timeout_s: float) -> dict[str, Any]:
     """Decode a whole video and return what a manifest says of it.
 
     Args:
@@ -36,7 +39,7 @@ def examine(path, *, timeout_s):
     Returns:
         dict with the columns of `SCHEMA` from "duration_s" on; "error" is None or the reason of the VideoError.
     """
-    row = {"error": None}
+    row: dict[str, Any] = {"error": None}
     try:
         row |= {"file_bytes": os.path.getsize(path), "checksum": _checksum(path)}
         with PyAVReader(path, timeout_s) as video:
@@ -49,9 +52,9 @@ def examine(path, *, timeout_s):
     return row | {name: getattr(info, name) for name in names}
 
 
-def write_manifest(rows, path):
+def write_manifest(rows: Iterable[dict[str, Any]], path: str | PathLike[str]) -> None:
     """Write dicts with (some of) the columns of `SCHEMA` to a parquet file, all at once; "label" if all have one."""
-    table = pa.Table.from_pylist(rows, SCHEMA)
+    table = pa.Table.from_pylist(list(rows), SCHEMA)
     if table["label"].null_count:
         table = table.drop_columns("label")
     partial = f"{path}.partial"
@@ -59,7 +62,7 @@ def write_manifest(rows, path):
     os.replace(partial, path)
 
 
-def _checksum(path):
+def _checksum(path: str | PathLike[str]) -> str:
     with open(path, "rb") as file:
         digest = hashlib.sha256()
         while block := file.read(2**20):

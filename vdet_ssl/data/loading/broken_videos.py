@@ -3,12 +3,13 @@
 import itertools
 import logging
 import os
+from typing import Any, NoReturn
 
 import pandas as pd
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
-from vdet_ssl.errors import BrokenVideosError
+from vdet_ssl.errors import BrokenVideosError, VideoError
 
 logger = logging.getLogger(__name__)
 
@@ -18,21 +19,23 @@ class BrokenVideos:
 
     Args:
         num_videos: of the data set.
-        tolerance: share of them that may be broken.
+        tolerance: fraction of them that may be broken.
         output_dir: folder of broken_videos.csv (path, reason, index, epoch), written at the end of each epoch.
     """
 
-    def __init__(self, *, num_videos, tolerance, output_dir):
+    def __init__(self, *, num_videos: int, tolerance: float, output_dir: str) -> None:
         self.num_videos, self.tolerance = num_videos, tolerance
         self.path = os.path.join(output_dir, "broken_videos.csv")
-        self._rows = {}  # by index
+        self._rows: dict[int, dict[str, Any]] = {}  # by index
 
-    def add(self, error, epoch):
-        """Count the video of a VideoError.
+    def add(self, error: VideoError, epoch: int) -> None:
+        """Count the video of a VideoError, which has its index.
 
         Raises:
             BrokenVideosError: it is one too many, or there is no other.
         """
+        if error.index is None:
+            raise ValueError(f"a broken video without an index: {error}")
         if error.index in self._rows:
             return
         self._rows[error.index] = {"path": error.path, "reason": error.reason, "index": error.index, "epoch": epoch}
@@ -41,7 +44,7 @@ class BrokenVideos:
             self._write()
             self._stop()
 
-    def share(self):
+    def gather(self) -> None:
         """At the end of an epoch, on all processes: count what all of them met, and list it."""
         for rows in comm.all_gather(self._rows):
             self._rows = {**rows, **self._rows}
@@ -50,24 +53,25 @@ class BrokenVideos:
         if self._too_many():
             self._stop()
 
-    def _too_many(self):
+    def _too_many(self) -> bool:
         return len(self._rows) > self.tolerance * self.num_videos or len(self._rows) == self.num_videos
 
-    def _stop(self):
+    def _stop(self) -> NoReturn:
         shown = [f"  {row['path']}: {row['reason']}" for row in itertools.islice(self._rows.values(), 20)]
         raise BrokenVideosError(
             f"{len(self._rows)} of {self.num_videos} videos are broken, more than DATALOADER.BROKEN_TOLERANCE = "
             f"{self.tolerance:g} allows; all are listed in {self.path}:\n" + "\n".join(shown)
         )
 
-    def _write(self):
+    def _write(self) -> None:
         PathManager.mkdirs(os.path.dirname(self.path))
         rows = sorted(self._rows.values(), key=lambda row: row["index"])
         with PathManager.open(self.path, "w") as file:
             pd.DataFrame(rows, columns=["path", "reason", "index", "epoch"]).to_csv(file, index=False)
 
-    def state_dict(self):
+    def state_dict(self) -> list[dict[str, Any]]:
+        """Return the rows of all broken videos so far."""
         return list(self._rows.values())
 
-    def load_state_dict(self, rows):
+    def load_state_dict(self, rows: list[dict[str, Any]]) -> None:
         self._rows = {row["index"]: row for row in rows}

@@ -1,6 +1,7 @@
 """The order in which training visits its videos: a function of (seed, epoch) alone."""
 
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -18,12 +19,12 @@ class ShuffledStream:
         rank, world_size: this process, and how many there are.
     """
 
-    def __init__(self, *, size, seed, rank, world_size):
+    def __init__(self, *, size: int, seed: int, rank: int, world_size: int) -> None:
         self.size, self.seed, self.rank, self.world_size = size, seed, rank, world_size
 
-    def tasks(self, start):
+    def tasks(self, start: int) -> Iterator[tuple[int, int]]:
         """Yield (epoch, index) of this process' `start`-th position and of all that follow."""
-        order_of, order = None, None
+        order_of, order = -1, np.zeros(0, np.int64)
         for step in itertools.count(start):
             epoch, place = divmod(step * self.world_size + self.rank, self.size)
             if epoch != order_of:

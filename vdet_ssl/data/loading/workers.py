@@ -12,22 +12,29 @@ import math
 import multiprocessing
 import os
 import pickle
-import resource
 import signal
+import sys
 import traceback
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from multiprocessing import reduction
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
+from typing import Any
 
 import cv2
 import torch
 
-# Started in no time and with the parent's data sets in shared pages, also in processes that were themselves spawned (as
-# detectron2's launch does), where Python's default would import everything anew in each worker.
-_context = multiprocessing.get_context("fork")
+from vdet_ssl.errors import ConfigError
+
 _ALIGNMENT = 64  # bytes; of tensors in a message
 # What Linux lets wait in sockets by default: about 270 tasks on the way to one process, 1,024 open files in all.
 _MAX_AHEAD_OF_WORKER, _MAX_AHEAD = 64, 512
+
+
+def require_linux() -> None:
+    """Raise ConfigError where there cannot be worker processes, which are forked and answer through memfd and /proc."""
+    if not sys.platform.startswith("linux"):
+        raise ConfigError(f"worker processes need Linux, and this is {sys.platform}: set DATALOADER.NUM_WORKERS to 0")
 
 
 @dataclass
@@ -47,21 +54,31 @@ class WorkerPool:
             all, at most).
         timeout_s: seconds that a result is waited for before its process is ended; 0: for ever.
         memory_bytes: how much more memory than at its start a process may take; 0: any.
+    Raises:
+        ConfigError: this is not Linux.
     """
 
-    def __init__(self, function, *, num_workers, num_ahead, timeout_s, memory_bytes):
+    def __init__(
+        self,
+        function: Callable[[Any], Any],
+        *,
+        num_workers: int,
+        num_ahead: int,
+        timeout_s: float,
+        memory_bytes: int,
+    ) -> None:
+        require_linux()
         self.timeout_s = timeout_s or None
         self.num_ahead = min(max(num_ahead, num_workers), _MAX_AHEAD_OF_WORKER * num_workers, _MAX_AHEAD)
-        arguments = (function, memory_bytes)
-        self.workers = [_Worker(arguments) for _ in range(num_workers)]
+        self.workers = [_Worker(function, memory_bytes) for _ in range(num_workers)]
 
-    def imap(self, tasks):
+    def imap(self, tasks: Iterable[Any]) -> Generator[tuple[Any, Any]]:
         """Yield (task, result) for each task; a result that its process did not give is a `Lost`.
 
         Raises:
             RuntimeError: the function raised; with its traceback.
         """
-        waiting = collections.deque()
+        waiting: collections.deque[_Worker] = collections.deque()
         for worker, task in zip(itertools.cycle(self.workers), tasks, strict=False):
             worker.submit(task)
             waiting.append(worker)
@@ -70,7 +87,8 @@ class WorkerPool:
         while waiting:
             yield waiting.popleft().result(self.timeout_s)
 
-    def close(self):
+    def close(self) -> None:
+        """End all processes, whatever they are doing."""
         for worker in self.workers:
             worker.end()
 
@@ -78,29 +96,32 @@ class WorkerPool:
 class _Worker:
     """One process, and the tasks that it has been sent and not answered, oldest first."""
 
-    def __init__(self, arguments):
-        self.arguments = arguments
-        self.tasks = collections.deque()
+    def __init__(self, function: Callable[[Any], Any], memory_bytes: int) -> None:
+        self.function, self.memory_bytes = function, memory_bytes
+        self.tasks: collections.deque[Any] = collections.deque()
         self._start()
 
-    def _start(self):
-        self.connection, theirs = _context.Pipe()
-        arguments = (theirs, self.connection, *self.arguments)
-        self.process = _context.Process(target=_serve, args=arguments, daemon=True)
+    def _start(self) -> None:
+        # Forked: started in no time and with the parent's data sets in shared pages, also in processes that were
+        # themselves spawned (as detectron2's launch does), where Python's default would import everything again.
+        context = multiprocessing.get_context("fork")
+        self.connection, theirs = context.Pipe()
+        arguments = (theirs, self.connection, self.function, self.memory_bytes)
+        self.process = context.Process(target=_serve, args=arguments, daemon=True)
         self.process.start()
         theirs.close()
         for task in self.tasks:
             self._send(task)
 
-    def submit(self, task):
+    def submit(self, task: Any) -> None:
         self.tasks.append(task)
         self._send(task)
 
-    def _send(self, task):
+    def _send(self, task: Any) -> None:
         with contextlib.suppress(BrokenPipeError):  # the process died; `result` sees to it
             self.connection.send(task)
 
-    def result(self, timeout_s):
+    def result(self, timeout_s: float | None) -> tuple[Any, Any]:
         """Return the oldest task and its result; all older ones are answered, so the process is at work on it."""
         error = None
         try:
@@ -119,34 +140,39 @@ class _Worker:
             self._start()
         return task, result
 
-    def end(self):
+    def end(self) -> None:
         self.process.kill()
         self.process.join(timeout=1.0)  # one that waits for a dead network drive cannot even be killed
         self.connection.close()
 
 
-def _exit_cause(exitcode):
+def _exit_cause(exitcode: int | None) -> str:
+    if exitcode is None:
+        return "exit code not known"
     return signal.Signals(-exitcode).name if exitcode < 0 else f"exit code {exitcode}"
 
 
-def _serve(connection, parents_end, function, memory_bytes):
+def _serve(connection: Connection, parents_end: Connection, function: Callable[[Any], Any], memory_bytes: int) -> None:
     """Answer the tasks that come, until the parent ends."""
     parents_end.close()  # this process' copy: as long as one is open the connection does not end with the parent
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's affair
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it, and ends its workers
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     if memory_bytes:
         _limit_memory(memory_bytes)
-    parent = multiprocessing.parent_process().sentinel
-    while parent not in wait([connection, parent]):
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this is a worker
+    while parent.sentinel not in wait([connection, parent.sentinel]):
         try:
-            answer = function(connection.recv()), None
+            result, error = function(connection.recv()), None
         except Exception:  # noqa: BLE001 - whatever it is, it is raised in the parent
-            answer = None, traceback.format_exc()
-        _send(connection, answer)
+            result, error = None, traceback.format_exc()
+        _send(connection, (result, error))
 
 
-def _limit_memory(num_bytes):
+def _limit_memory(num_bytes: int) -> None:
+    import resource  # not on every system
+
     with open("/proc/self/statm") as statm:
         in_use = int(statm.read().split()[0]) * resource.getpagesize()
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
@@ -157,15 +183,16 @@ def _limit_memory(num_bytes):
 class _Pickler(pickle.Pickler):
     """Keeps the contents of tensors out of the pickle."""
 
-    def reducer_override(self, obj):
+    def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, torch.Tensor):
             return torch.from_numpy, (obj.numpy(),)
         return NotImplemented
 
 
-def _send(connection, result):
+def _send(connection: Connection, result: Any) -> None:
     """Write a result into a piece of memory without a name and hand that over: one copy, and nothing to clean up."""
-    stream, buffers = io.BytesIO(), []
+    stream = io.BytesIO()
+    buffers: list[pickle.PickleBuffer] = []
     _Pickler(stream, pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append).dump(result)
     parts = [stream.getbuffer(), *(buffer.raw() for buffer in buffers)]
     file = os.memfd_create("sample")
@@ -179,7 +206,7 @@ def _send(connection, result):
     os.close(file)
 
 
-def _receive(connection):
+def _receive(connection: Connection) -> Any:
     sizes = connection.recv()
     file = reduction.recv_handle(connection)
     starts = list(itertools.accumulate((math.ceil(n / _ALIGNMENT) * _ALIGNMENT for n in sizes), initial=0))
@@ -187,4 +214,4 @@ def _receive(connection):
     memory = torch.from_file(f"/proc/self/fd/{file}", shared=True, size=num_bytes, dtype=torch.uint8).numpy()
     os.close(file)
     head, *buffers = (memory[start : start + n] for start, n in zip(starts, sizes, strict=False))
-    return pickle.loads(head, buffers=buffers)
+    return pickle.loads(head.data, buffers=buffers)

@@ -12,7 +12,8 @@ from fvcore.transforms.transform import HFlipTransform
 
 from vdet_ssl.data.clips import centered_frame_times
 from vdet_ssl.data.transforms import ClipAugmentation, crop_clip, recolor_clip
-from vdet_ssl.data.video.reader import TIME_TOLERANCE_S, open_video
+from vdet_ssl.data.video.info import TIME_TOLERANCE_S
+from vdet_ssl.data.video.reader import open_video
 from vdet_ssl.errors import VideoError
 
 

@@ -58,18 +58,18 @@ class ClipAugmentation:
         self,
         *,
         crop_type,
-        crop_size,
-        crop_area,
-        crop_aspect_ratio,
-        short_sides,
-        short_side_sampling,
-        flip_prob,
-        jitter_prob,
-        color_strength,
-        grayscale_prob,
-        temporal_difference_prob,
-        blur_prob,
-        blur_sigma,
+        crop_size=(),
+        crop_area=(),
+        crop_aspect_ratio=(),
+        short_sides=(),
+        short_side_sampling="choice",
+        flip_prob=0.0,
+        jitter_prob=0.0,
+        color_strength=0.0,
+        grayscale_prob=0.0,
+        temporal_difference_prob=0.0,
+        blur_prob=0.0,
+        blur_sigma=(),
     ):
         if crop_type not in CROP_TYPES:
             raise ValueError(f'INPUT.CROP.TYPE is "{crop_type}"; it has to be one of {", ".join(CROP_TYPES)}')
@@ -99,27 +99,43 @@ class ClipAugmentation:
         self.blur_sigma = tuple(blur_sigma)
 
     @classmethod
-    def from_config(cls, cfg, is_train):
-        """In training what cfg.INPUT says; else a centred crop of the shorter side MIN_SIZE_TEST and nothing random."""
-        share = float(is_train)
-        flips = {"horizontal": 0.5, "none": 0.0}
-        if cfg.INPUT.RANDOM_FLIP not in flips:
-            raise ValueError(f'INPUT.RANDOM_FLIP is "{cfg.INPUT.RANDOM_FLIP}"; it has to be "horizontal" or "none"')
-        return {
-            "crop_type": cfg.INPUT.CROP.TYPE if is_train else "center",
-            "crop_size": cfg.INPUT.CROP.SIZE,
-            "crop_area": cfg.INPUT.CROP.AREA,
-            "crop_aspect_ratio": cfg.INPUT.CROP.ASPECT_RATIO,
-            "short_sides": cfg.INPUT.MIN_SIZE_TRAIN if is_train else (cfg.INPUT.MIN_SIZE_TEST,),
-            "short_side_sampling": cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING if is_train else "choice",
-            "flip_prob": share * flips[cfg.INPUT.RANDOM_FLIP],
-            "jitter_prob": share * cfg.INPUT.COLOR.JITTER_PROB,
-            "color_strength": cfg.INPUT.COLOR.STRENGTH,
-            "grayscale_prob": share * cfg.INPUT.COLOR.GRAYSCALE_PROB,
-            "temporal_difference_prob": share * cfg.INPUT.COLOR.TEMPORAL_DIFFERENCE_PROB,
-            "blur_prob": share * cfg.INPUT.COLOR.BLUR_PROB,
-            "blur_sigma": cfg.INPUT.COLOR.BLUR_SIGMA,
+    def from_config(cls, cfg, is_train, crop_type=None):
+        """In training what cfg.INPUT says; else a centred crop of the shorter side MIN_SIZE_TEST and nothing random.
+
+        Only what has an effect is read.
+
+        Args:
+            crop_type: instead of that one.
+        """
+        inputs = cfg.INPUT
+        ret = {"crop_type": crop_type or (inputs.CROP.TYPE if is_train else "center")}
+        if ret["crop_type"] != "none":
+            ret["crop_size"] = inputs.CROP.SIZE
+        if ret["crop_type"] == "inception":
+            ret |= {"crop_area": inputs.CROP.AREA, "crop_aspect_ratio": inputs.CROP.ASPECT_RATIO}
+        elif is_train:
+            ret |= {"short_sides": inputs.MIN_SIZE_TRAIN, "short_side_sampling": inputs.MIN_SIZE_TRAIN_SAMPLING}
+        else:
+            ret["short_sides"] = (inputs.MIN_SIZE_TEST,)
+        return {**ret, **cls._flip_and_color(inputs)} if is_train else ret
+
+    @staticmethod
+    def _flip_and_color(inputs):
+        flips, color = {"horizontal": 0.5, "none": 0.0}, inputs.COLOR
+        if inputs.RANDOM_FLIP not in flips:
+            raise ValueError(f'INPUT.RANDOM_FLIP is "{inputs.RANDOM_FLIP}"; it has to be "horizontal" or "none"')
+        ret = {
+            "flip_prob": flips[inputs.RANDOM_FLIP],
+            "jitter_prob": color.JITTER_PROB,
+            "grayscale_prob": color.GRAYSCALE_PROB,
+            "temporal_difference_prob": color.TEMPORAL_DIFFERENCE_PROB,
+            "blur_prob": color.BLUR_PROB,
         }
+        if color.JITTER_PROB > 0:
+            ret["color_strength"] = color.STRENGTH
+        if color.BLUR_PROB > 0:
+            ret["blur_sigma"] = color.BLUR_SIGMA
+        return ret
 
     def draw(self, rng, height, width):
         """Draw the augmentation of one clip.

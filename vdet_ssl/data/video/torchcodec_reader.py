@@ -4,14 +4,18 @@ Its exact seek mode reads the time stamps of all packets first; the approximate 
 Some files it cannot place (open GOPs, intra refresh, transport streams, avi): those are read with PyAV.
 """
 
-import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from os import PathLike
+from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
+from vdet_ssl.data.video.clip_buffer import Clip, PixelFormat
+from vdet_ssl.data.video.info import TIME_TOLERANCE_S, Deadline, VideoInfo
 from vdet_ssl.data.video.pyav_reader import PyAVReader
-from vdet_ssl.data.video.reader import TIME_TOLERANCE_S
-from vdet_ssl.errors import VideoError
+from vdet_ssl.errors import ConfigError, VideoError
 
 _MISSING = 'INPUT.DECODER is "torchcodec", which is not installed or does not find FFmpeg: install both or use "pyav"'
 try:
@@ -26,47 +30,48 @@ class TorchCodecReader:
     A call of torchcodec cannot be interrupted: the time limit is looked at before each.
     """
 
-    def __init__(self, path, timeout_s):
-        self._deadline = time.monotonic() + timeout_s if timeout_s > 0 else None
+    def __init__(self, path: str | PathLike[str], timeout_s: float) -> None:
+        self._deadline = Deadline(timeout_s)
         self._pyav = PyAVReader(path, timeout_s)
         self.path = self._pyav.path
-        self._decoder = None
+        self._decoder: VideoDecoder | None = None
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self):
+    def close(self) -> None:
         self._decoder = None
         self._pyav.close()
 
     @property
-    def duration_s(self):
+    def duration_s(self) -> float:
         """Seconds from the presentation of the first frame to the end of the last, as the container has it."""
         return self._pyav.duration_s
 
     @property
-    def fps(self):
+    def fps(self) -> float:
         """Average frames a second, as the container has it; 0 where it does not say."""
         return self._pyav.fps
 
     @property
-    def info(self):
+    def info(self) -> VideoInfo:
         """The VideoInfo."""
         return self._pyav.info
 
-    def decode_clips(self, times_s, pixel_format):
+    def decode_clips(self, times_s: Sequence[ArrayLike], pixel_format: PixelFormat = "rgb") -> list[Clip]:
         """See `vdet_ssl.data.video.reader.decode_clips`; all clips are RGB."""
         try:
-            return self.decode_directly(times_s)
+            return list(self.decode_directly(times_s))
         except VideoError:
             return self._pyav.decode_clips(times_s, "rgb")
 
-    def decode_directly(self, times_s):
+    def decode_directly(self, times_s: Sequence[ArrayLike]) -> list[NDArray[np.uint8]]:
         """Decode with torchcodec alone; VideoError also where only torchcodec fails."""
-        times = np.concatenate(times_s) + TIME_TOLERANCE_S
+        clips_s = [np.asarray(times, np.float64) for times in times_s]
+        times = np.concatenate(clips_s) + TIME_TOLERANCE_S
         with self._errors_named():
             if self._decoder is None:
                 self._decoder = self._open()
@@ -78,23 +83,22 @@ class TorchCodecReader:
             frames = self._decoder.get_frames_played_at(inside.tolist())
             if (frames.pts_seconds.numpy() > inside + 1e-6).any():
                 raise ValueError("torchcodec returned later frames than it was asked for")
-        return np.split(frames.data.numpy(), np.cumsum([len(times) for times in times_s])[:-1])
+        return np.split(frames.data.numpy(), np.cumsum([len(times) for times in clips_s])[:-1])
 
-    def _open(self):
+    def _open(self) -> VideoDecoder:
         with open(self.path, "rb") as file:
             if file.read(12)[8:] == b"AVI ":
                 raise ValueError("an avi has no presentation times, and torchcodec mistakes them")
         return VideoDecoder(self.path, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact")
 
     @contextmanager
-    def _errors_named(self):
+    def _errors_named(self) -> Iterator[None]:
         try:
-            if self._deadline is not None and time.monotonic() > self._deadline:
-                raise TimeoutError("decoding took too long (DATALOADER.DECODE_TIMEOUT_S)")
+            self._deadline.check()
             yield
         except VideoError:
             raise
         except (OSError, ValueError, LookupError, ArithmeticError, TypeError, MemoryError, RuntimeError) as error:
             if "Could not load libtorchcodec" in str(error):
-                raise ImportError(_MISSING) from error
+                raise ConfigError(_MISSING) from error
             raise VideoError(self.path, str(error).strip().split("\n")[0]) from error

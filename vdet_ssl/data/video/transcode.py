@@ -1,16 +1,19 @@
-"""Videos encoded anew, once, so that training decodes its clips faster."""
+"""Videos encoded again, once, so that training decodes its clips faster."""
 
 import errno
 import os
-from fractions import Fraction
+from collections.abc import Iterator
+from itertools import chain
+from os import PathLike
 from pathlib import Path
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from vdet_ssl.data.video.clip_buffer import read_orientation, turn
+from vdet_ssl.data.video.orientation import read_orientation
 from vdet_ssl.data.video.pyav_reader import PyAVReader
+from vdet_ssl.data.video.writer import VideoWriter, nearest_rate
 from vdet_ssl.errors import VideoError
 
 # x264's parameters.  Frames that no other refers to need not be decoded where they are not wanted ("bframes": of 8
@@ -21,10 +24,19 @@ PROFILES = {
 }
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _BT601_AND_709 = (1, 5, 6)  # FFmpeg's numbers of the colour matrices that stay as they are; others become BT.601
+_BT601 = 5
 
 
-def transcode(source, target, *, profile, short_side, crf, timeout_s):
-    """Encode the picture of a video anew, as H.264 in mp4: upright, 8-bit 4:2:0, same frames at the same times.
+def transcode(
+    source: str | PathLike[str],
+    target: str | PathLike[str],
+    *,
+    profile: str,
+    short_side: int,
+    crf: int,
+    timeout_s: float,
+) -> None:
+    """Encode the frames of a video again, as H.264 in mp4: upright, 8-bit 4:2:0, same frames at the same times.
 
     Args:
         source: path of the video; target: path of the new file, whose folder is made where it is missing.
@@ -39,50 +51,62 @@ def transcode(source, target, *, profile, short_side, crf, timeout_s):
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.stem}.partial.mp4")
+    options = {"crf": str(crf), "preset": "medium", "x264-params": f"{PROFILES[profile]}:threads=1"}
     try:
-        with PyAVReader(source, timeout_s) as reader, av.open(str(partial), "w") as container:
-            _encode(reader, container, PROFILES[profile], short_side, crf)
+        with PyAVReader(source, timeout_s) as reader:
+            _encode(reader, partial, short_side, options)
         os.replace(partial, target)
     except av.FFmpegError as error:
         if error.errno in DISK_IS_FULL:
             raise OSError(error.errno, error.strerror, str(target)) from error
-        raise VideoError(source, f"cannot be encoded anew: {error.strerror}") from error
+        raise VideoError(source, f"cannot be encoded again: {error.strerror}") from error
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _encode(reader, container, x264_params, short_side, crf):
-    rate = Fraction(reader.fps or 25).limit_denominator(1001)
-    options = {"crf": str(crf), "preset": "medium", "x264-params": f"{x264_params}:threads=1"}
-    stream = container.add_stream("libx264", rate=rate, options=options)
-    stream.pix_fmt = "yuv420p"
-    stream.codec_context.time_base = stream.time_base = reader.time_base
-    reformatter, size = VideoReformatter(), None
+def _encode(reader: PyAVReader, path: Path, short_side: int, options: dict[str, str]) -> None:
+    frames = _upright_frames(reader)
+    first = next(frames)
+    width, height = _output_size(first, short_side)
+    colorspace = first.colorspace if first.colorspace in _BT601_AND_709 else _BT601
+    to_420 = VideoReformatter()
+    with VideoWriter(
+        path,
+        fps=nearest_rate(reader.fps),
+        width=width,
+        height=height,
+        options=options,
+        time_base=reader.time_base,
+        colorspace=colorspace,
+    ) as writer:
+        for frame in chain([first], frames):
+            stored = to_420.reformat(
+                frame,
+                width,
+                height,
+                "yuv420p",
+                dst_colorspace=colorspace,
+                dst_color_range=1,
+                interpolation="AREA",
+                threads=1,
+            )
+            stored.pts, stored.time_base, stored.pict_type = frame.pts, reader.time_base, 0
+            writer.write(stored)
+
+
+def _upright_frames(reader: PyAVReader) -> Iterator[av.VideoFrame]:
+    """Yield all frames, rotated where the file says so; their time stamps count from the first one."""
     for time_s, frame in reader.frames():
-        frame = _upright(frame)
-        if size is None:
-            stream.width, stream.height = size = _output_size(frame, short_side)
-            stream.codec_context.colorspace = frame.colorspace if frame.colorspace in _BT601_AND_709 else 5
-            stream.codec_context.color_range = 1  # limited
-            colorspace = stream.codec_context.colorspace
-        frame = reformatter.reformat(
-            frame, *size, "yuv420p", dst_colorspace=colorspace, dst_color_range=1, interpolation="AREA", threads=1
-        )
-        frame.pts, frame.time_base, frame.pict_type = round(time_s / reader.time_base), reader.time_base, 0
-        container.mux(stream.encode(frame))
-    container.mux(stream.encode(None))
+        orientation = read_orientation(frame)
+        if not orientation.is_upright:
+            rgb = orientation.apply(frame.to_ndarray(format="rgb24"))
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24")
+        frame.pts = round(time_s / reader.time_base)
+        yield frame
 
 
-def _upright(frame):
-    orientation, _ = read_orientation(frame)
-    if not any(orientation):
-        return frame
-    return av.VideoFrame.from_ndarray(
-        np.ascontiguousarray(turn(frame.to_ndarray(format="rgb24"), orientation)), "rgb24"
-    )
-
-
-def _output_size(frame, short_side):
+def _output_size(frame: av.VideoFrame, short_side: int) -> tuple[int, int]:
     """Return width and height, even as 4:2:0 needs them."""
     scale = min(short_side / min(frame.width, frame.height), 1.0) if short_side else 1.0
-    return tuple(max(round(side * scale / 2), 1) * 2 for side in (frame.width, frame.height))
+    width, height = (max(round(side * scale / 2), 1) * 2 for side in (frame.width, frame.height))
+    return width, height

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-# Shares of red and blue in luma, by FFmpeg's number of the colour matrix (ITU-T H.273); untagged video counts as
+# Fractions of red and blue in luma, by FFmpeg's number of the colour matrix (ITU-T H.273); untagged video counts as
 # BT.601, as in FFmpeg's own conversion.
 _BT601, _BT709 = (0.299, 0.114), (0.2126, 0.0722)
 _LUMA = {1: _BT709, 2: _BT601, 4: _BT601, 5: _BT601, 6: _BT601}
@@ -21,27 +22,34 @@ class YUVClip:
         matrix: float32 (3, 4), of `yuv_to_rgb`.
     """
 
-    y: np.ndarray
-    u: np.ndarray
-    v: np.ndarray
-    matrix: np.ndarray
+    y: NDArray[np.uint8]
+    u: NDArray[np.uint8]
+    v: NDArray[np.uint8]
+    matrix: NDArray[np.float32]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.y)
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int, int, int]:
         """(T, H, W, 3), the shape that the clip has as RGB."""
-        return (*self.y.shape, 3)
+        num_frames, height, width = self.y.shape
+        return num_frames, height, width, 3
 
-    def to_rgb(self):
+    def to_rgb(self) -> NDArray[np.uint8]:
         """Convert whole frames to uint8 (T, H, W, 3) RGB; each chroma sample is repeated for its four pixels."""
         _, height, width = self.y.shape
         u, v = (plane.repeat(2, axis=1).repeat(2, axis=2)[:, :height, :width] for plane in (self.u, self.v))
         return yuv_to_rgb(self.y, u, v, self.matrix)
 
 
-def yuv_to_rgb(y, u, v, matrix, out=None):
+def yuv_to_rgb(
+    y: NDArray[np.uint8],
+    u: NDArray[np.uint8],
+    v: NDArray[np.uint8],
+    matrix: NDArray[np.float32],
+    out: NDArray[np.uint8] | None = None,
+) -> NDArray[np.uint8]:
     """Convert planes of one resolution to RGB.
 
     Args:
@@ -52,15 +60,16 @@ def yuv_to_rgb(y, u, v, matrix, out=None):
         uint8 (..., W, 3)
     """
     flat = [np.ascontiguousarray(plane).reshape(-1, plane.shape[-1]) for plane in (y, u, v)]
-    return cv2.transform(cv2.merge(flat), matrix, dst=out).reshape(*y.shape, 3)
+    rgb = cv2.transform(cv2.merge(flat), matrix, dst=out)
+    return np.asarray(rgb, np.uint8).reshape(*y.shape, 3)
 
 
-def knows_matrix(colorspace):
+def knows_matrix(colorspace: int) -> bool:
     """Whether `rgb_matrix` can convert FFmpeg's colour matrix number `colorspace`."""
     return colorspace in _LUMA
 
 
-def rgb_matrix(colorspace, full_range):
+def rgb_matrix(colorspace: int, full_range: bool) -> NDArray[np.float32]:
     """Return the affine map from (Y, U, V) to (R, G, B), all in 0..255.
 
     Args:

@@ -151,7 +151,7 @@ def build_slow_resnet_backbone(cfg, input_shape):
             "dilation": dilation,
             "norm": norm,
             # A norm that is frozen would stay at 0.
-            "zero_init": resnets.ZERO_INIT_RESIDUAL and resnets.NORM == "BN",
+            "zero_init": resnets.NORM == "BN" and resnets.ZERO_INIT_RESIDUAL,
         }
         if resnets.DEPTH == 18:
             block = BasicBlock

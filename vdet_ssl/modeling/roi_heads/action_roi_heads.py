@@ -30,8 +30,9 @@ class ActionROIHeads(nn.Module):
         num_classes: actions.
         dropout: probability.
         train_on_proposals: train on detected people beside the ground truth.
-        proposal_matcher: detectron2's Matcher; its label -1 leaves a detected person out.
-        train_score_thresh, test_score_thresh: only detected people with a higher score are taken.
+        test_score_thresh: only detected people with a higher score are taken in inference.
+        proposal_matcher, train_score_thresh: where train_on_proposals, detectron2's Matcher, whose label -1 leaves a
+            detected person out, and the score over which they are taken.
     """
 
     @configurable
@@ -44,9 +45,9 @@ class ActionROIHeads(nn.Module):
         num_classes,
         dropout,
         train_on_proposals,
-        proposal_matcher,
-        train_score_thresh,
         test_score_thresh,
+        proposal_matcher=None,
+        train_score_thresh=None,
     ):
         super().__init__()
         self.in_features = in_features
@@ -67,6 +68,10 @@ class ActionROIHeads(nn.Module):
         shapes = [input_shape[name] for name in heads.IN_FEATURES]
         if len({shape.channels for shape in shapes}) != 1:
             raise ValueError(f"MODEL.ROI_HEADS.IN_FEATURES {heads.IN_FEATURES} need the same number of channels.")
+        training = {}
+        if heads.TRAIN_ON_PROPOSALS:
+            matcher = Matcher(heads.IOU_THRESHOLDS, heads.IOU_LABELS, allow_low_quality_matches=False)
+            training = {"proposal_matcher": matcher, "train_score_thresh": heads.PROPOSAL_SCORE_THRESH_TRAIN}
         return {
             "in_features": heads.IN_FEATURES,
             "in_channels": shapes[0].channels,
@@ -79,9 +84,8 @@ class ActionROIHeads(nn.Module):
             "num_classes": heads.NUM_CLASSES,
             "dropout": box_head.DROPOUT,
             "train_on_proposals": heads.TRAIN_ON_PROPOSALS,
-            "proposal_matcher": Matcher(heads.IOU_THRESHOLDS, heads.IOU_LABELS, allow_low_quality_matches=False),
-            "train_score_thresh": heads.PROPOSAL_SCORE_THRESH_TRAIN,
             "test_score_thresh": heads.PROPOSAL_SCORE_THRESH_TEST,
+            **training,
         }
 
     def forward(self, images, features, proposals, targets=None):

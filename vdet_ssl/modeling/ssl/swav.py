@@ -54,6 +54,7 @@ class SwAV(SSLMethod):
         c = cfg.MODEL.SWAV
         num_clips = max(cfg.INPUT.NUM_CLIPS, 2)  # two crops of one clip for rho = 1
         epoch = 1 / cfg.SOLVER.MAX_EPOCHS if cfg.SOLVER.MAX_EPOCHS > 0 else 0.0  # in progress
+        has_queue = c.QUEUE_SIZE > 0
         if epoch == 0:
             logger.warning(
                 "SOLVER.MAX_EPOCHS is 0: SwAV's prototypes are never frozen, its queue is filled from the start"
@@ -62,9 +63,9 @@ class SwAV(SSLMethod):
             **super().from_config(cfg),
             "encoder": Encoder(cfg, c),
             "prototypes": nn.Linear(c.EMBED_DIM, c.NUM_PROTOTYPES, bias=False),
-            "frozen_until": c.FREEZE_PROTOTYPES_EPOCHS * epoch,
-            "queue": FIFOQueue(c.QUEUE_SIZE, num_clips, c.EMBED_DIM) if c.QUEUE_SIZE > 0 else None,
-            "queue_from": c.QUEUE_START_EPOCHS * epoch,
+            "frozen_until": c.FREEZE_PROTOTYPES_EPOCHS * epoch if epoch else 0.0,
+            "queue": FIFOQueue(c.QUEUE_SIZE, num_clips, c.EMBED_DIM) if has_queue else None,
+            "queue_from": c.QUEUE_START_EPOCHS * epoch if has_queue and epoch else 0.0,
             "sinkhorn": partial(sinkhorn, epsilon=c.SINKHORN_EPSILON, iterations=c.SINKHORN_ITERATIONS),
             "temperature": c.TEMPERATURE,
         }

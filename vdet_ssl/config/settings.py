@@ -1,6 +1,7 @@
-"""Config files: yaml with a _BASE_, read into dotted keys that know the line that they stand on."""
+"""What files and command lines set, and where: "file:line" or "command line"."""
 
 import os
+from ast import literal_eval
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,12 +11,19 @@ from fvcore.common.config import BASE_KEY
 
 from vdet_ssl.errors import ConfigError
 
-IMPORTS_KEY = "IMPORTS"
+IMPORTS = "IMPORTS"
+EPOCHS = {  # what may be given in epochs instead, and where
+    "SOLVER.MAX_ITER": "SOLVER.MAX_EPOCHS",
+    "SOLVER.WARMUP_ITERS": "SOLVER.WARMUP_EPOCHS",
+    "SOLVER.STEPS": "SOLVER.STEP_EPOCHS",
+    "SOLVER.CHECKPOINT_PERIOD": "SOLVER.CHECKPOINT_EPOCHS",
+    "TEST.EVAL_PERIOD": "SOLVER.EVAL_EPOCHS",
+}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A value for a key, and where it was written: "file:line" or "command line"."""
+    """A value for a key, and where it was written."""
 
     value: Any
     where: str
@@ -23,7 +31,7 @@ class Setting:
 
 @dataclass
 class Settings:
-    """What a file or a command line sets.
+    """What one file or one command line sets.
 
     Attributes:
         keys: dotted key -> its Setting.
@@ -34,23 +42,47 @@ class Settings:
     imports: dict[str, str] = field(default_factory=dict)
 
     def add(self, key: str, setting: Setting) -> None:
-        """Set a key; the modules of IMPORTS are collected, whatever else names some."""
-        if key != IMPORTS_KEY:
+        if key == IMPORTS:
+            self.imports.update(dict.fromkeys(_module_names(setting), setting.where))
+        else:
             self.keys[key] = setting
-            return
-        modules = [setting.value] if isinstance(setting.value, str) else setting.value
-        if not isinstance(modules, list | tuple) or not all(isinstance(m, str) for m in modules):
-            raise ConfigError(f"{setting.where}: {key} takes a list of modules' names, not {setting.value!r}")
-        self.imports.update(dict.fromkeys(modules, setting.where))
-
-    def update(self, other: "Settings") -> None:
-        """Let another file's settings override these."""
-        self.keys.update(other.keys)
-        self.imports.update(other.imports)
 
 
-def read_yaml(filename: str | os.PathLike, above: Sequence[str] = ()) -> Settings:
-    """Read a yaml file and its _BASE_; of several, the later ones count.
+def _module_names(setting: Setting) -> list[str]:
+    value = _literal(setting.value)
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{setting.where}: {IMPORTS} takes a list of modules' names, not {value!r}")
+    return list(names)
+
+
+def read_overrides(overrides: Sequence[Any]) -> Settings:
+    """Read [key, value, key, value, ...] of a command line.
+
+    Raises:
+        ConfigError: a value is missing, or the same length is given both in iterations and in epochs.
+    """
+    if len(overrides) % 2:
+        raise ConfigError(f"overrides come in pairs of KEY VALUE; {overrides[-1]!r} is left over")
+    settings = Settings()
+    for key, value in zip(overrides[0::2], overrides[1::2], strict=True):
+        settings.add(key, Setting(value, "command line"))
+    for iterations, epochs in EPOCHS.items():
+        if {iterations, epochs} <= settings.keys.keys() and _literal(settings.keys[epochs].value) not in (0, (), []):
+            raise ConfigError(f"command line: {iterations} and {epochs} say the same thing; give one of them")
+    return settings
+
+
+def _literal(value: Any) -> Any:
+    """Return the list, number, ... that a string writes; a string that writes none, and what is not a string, as it is."""
+    try:
+        return literal_eval(value) if isinstance(value, str) else value
+    except (ValueError, SyntaxError):
+        return value
+
+
+def read_yaml(filename: str | os.PathLike, above: Sequence[str] = ()) -> list[Settings]:
+    """Read a yaml file and its _BASE_: the settings of each file, those that override others after them.
 
     Args:
         filename: the file.
@@ -64,14 +96,13 @@ def read_yaml(filename: str | os.PathLike, above: Sequence[str] = ()) -> Setting
         raise ConfigError(f"{filename}: it is its own {BASE_KEY}")
     own = _read_one(filename)
     bases = own.keys.pop(BASE_KEY, Setting([], "")).value
-    settings = Settings()
+    settings = []
     for base in [bases] if isinstance(bases, str) else bases:
         path = os.path.join(os.path.dirname(filename), os.path.expanduser(base))
         if not os.path.isfile(path):
             raise ConfigError(f"{filename}: its {BASE_KEY} {path} does not exist")
-        settings.update(read_yaml(path, (*above, os.path.realpath(filename))))
-    settings.update(own)
-    return settings
+        settings += read_yaml(path, (*above, os.path.realpath(filename)))
+    return [*settings, own]
 
 
 def _read_one(filename: str | os.PathLike) -> Settings:
