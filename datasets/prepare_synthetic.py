@@ -79,7 +79,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, default=9, help="length of a labelled video")
     parser.add_argument("--shot-seconds", type=int, default=1, help="length of its shots, but for the first and last")
     parser.add_argument("--key-frame-rate", type=int, default=1, help="annotated frames a second of a labelled video")
-    parser.add_argument("--size", type=even, default=64, help="height in pixels; labelled videos are half as wide again")
+    parser.add_argument(
+        "--size", type=even, default=64, help="height in pixels; labelled videos are half as wide again"
+    )
     parser.add_argument("--fps", type=int, default=8, help="frames a second")
     parser.add_argument(
         "--temporal", action="store_true", help="pairs of actions that differ in the order of their frames alone"

@@ -176,7 +176,9 @@ def _leg_lifted(high: NDArray, manner: Manner) -> Directions:
     """One straight leg forward and up, 0 to 1; the trunk leans back and the fists go up."""
     kicks, stands = ("l", "r") if manner.leads_left else ("r", "l")
     legs = _leg(kicks, 1.45 * manner.amplitude * high, 0.15) | _leg(stands, -0.12 * high, 0.1)
-    return _trunk(-0.25 * high) | legs | _arm("l", 0.8 * high, 0.2 + 1.4 * high) | _arm("r", 0.6 * high, 0.2 + 1.5 * high)
+    return (
+        _trunk(-0.25 * high) | legs | _arm("l", 0.8 * high, 0.2 + 1.4 * high) | _arm("r", 0.6 * high, 0.2 + 1.5 * high)
+    )
 
 
 def _push_up(course: NDArray, manner: Manner) -> Directions:
@@ -223,7 +225,10 @@ POSES = (
 
 
 def _pair(forwards: str, backwards: str, pose: Callable[[NDArray, Manner], Directions], **kwargs: bool) -> list[Action]:
-    return [Action(forwards, pose, cyclic=False, **kwargs), Action(backwards, pose, cyclic=False, backwards=True, **kwargs)]
+    return [
+        Action(forwards, pose, cyclic=False, **kwargs),
+        Action(backwards, pose, cyclic=False, backwards=True, **kwargs),
+    ]
 
 
 # Only the order of the frames says which of a pair it is.

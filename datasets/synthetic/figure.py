@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
 from synthetic.actions import BONES
 
 _SKIN = ((215, 175, 145), (195, 150, 115), (170, 120, 85), (130, 85, 55), (95, 62, 42), (70, 45, 32))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
 from synthetic.actions import Action, draw_manner
 from synthetic.figure import Shape, body_shape, draw_look, stool_shape
 
