@@ -15,6 +15,7 @@ from synthetic.actions import BONES
 _SKIN = ((215, 175, 145), (195, 150, 115), (170, 120, 85), (130, 85, 55), (95, 62, 42), (70, 45, 32))
 _HAIR = ((35, 28, 24), (74, 50, 32), (110, 70, 40), (160, 125, 70), (130, 50, 30), (90, 90, 95))
 _CIRCLE = np.stack([f(np.linspace(0, 2 * np.pi, 12, endpoint=False)) for f in (np.cos, np.sin)], axis=-1)
+_LIFTED_M = 0.15  # a foot that is on average this much higher than the other does not stand
 _SHIFT = 4  # fractional bits of the coordinates given to OpenCV
 
 Balls = list[tuple[str, float]]  # joint, radius in metres
@@ -165,9 +166,15 @@ def _joints(look: Look, bones: NDArray, lift_m: NDArray) -> dict[str, NDArray]:
 
 
 def _support(joints: dict[str, NDArray]) -> NDArray:
-    """Where a body touches the ground, (N, 3): between the feet or the hands, whichever are lower, at the lowest's height."""
+    """Where a body touches the ground, (N, 3): between its feet or its hands, or at the foot that is not lifted."""
     feet, hands = (np.stack([joints[f"{name}_{side}"] for side in "lr"]) for name in ("ankle", "hand"))
-    between = (feet if feet[..., 2].mean() <= hands[..., 2].mean() else hands).mean(0)
+    heights = feet[..., 2].mean(1)
+    if hands[..., 2].mean() < heights.mean():
+        between = hands.mean(0)
+    elif abs(heights[0] - heights[1]) > _LIFTED_M:
+        between = feet[heights.argmin()]
+    else:
+        between = feet.mean(0)
     ends = np.stack([joints[f"{name}_{side}"][:, 2] for name in ("ankle", "toe", "hand") for side in "lr"])
     return np.column_stack([between[:, 0], 0 * between[:, 1], ends.min(0)])
 

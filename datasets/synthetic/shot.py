@@ -12,12 +12,12 @@ from synthetic.figure import Shape, body_shape, draw_look, stool_shape
 
 _OVERSAMPLING = 2  # shots are drawn this much larger, or thin limbs would flicker
 _PAN = 0.15  # margin around the frame for the camera to move in, in frame heights
-_SCALE = (0.44, 0.54)  # smallest and largest size of people, in frame heights a metre
+_SCALE = (0.46, 0.62)  # smallest and largest size of people, in frame heights a metre
 _USUAL_AREA = 0.52  # square metres of a person in the frame
 _CUT_OFF = 0.1  # largest fraction of a person's width or height outside of the frame
 _PATTERN = (6, 18)  # grey levels of a pattern
 _POSTERS = 2  # at most
-_FREEDOM = 0.6
+_FREEDOM = 0.65  # fraction of the places where a person could be that are used, around the middle
 _NOISE = 2.0  # grey levels
 _STOOLS = 0.3  # fraction of people who stand beside a stool that they do not use
 
@@ -98,7 +98,7 @@ class Shot:
         places = rng.permutation(len(actions))
         self._people = [self._person(rng, domain, a, place) for a, place in zip(actions, places, strict=True)]
         self._place = self._paint_place(rng, domain)
-        self._light = rng.uniform(0.7, 1.1) * rng.uniform(0.85, 1.15, 3)
+        self._light = rng.uniform(0.6, 1.15) * rng.uniform(0.85, 1.15, 3)
         self._noise_seed = int(rng.integers(2**31))
 
     @property
@@ -120,6 +120,8 @@ class Shot:
         layers = [layer for person in sorted(self._people, key=lambda p: p.scale) for layer in _layers(person)]
         for frame in range(self.num_frames):
             image = self._background(frame)
+            for person in self._people:
+                _shadow(image, person.feet[frame], person.scale)
             for shape, outlines in layers:
                 shape.draw(image, outlines, frame)
             image = cv2.multiply(cv2.resize(image, self.film.size, interpolation=cv2.INTER_AREA), light)
@@ -139,7 +141,7 @@ class Shot:
         bones, lift_m = action.poses(manner, self.times_s, self.num_frames / self.film.frame_rate)
         body = body_shape(look, bones, lift_m, yaw, self._elevation)
         # Bodies cover the same area whatever they do, or the amount of dark pixels would say what.
-        scale = self._height * rng.uniform(*_SCALE) * np.sqrt(_USUAL_AREA / _area(body, self.num_frames // 2))
+        scale = self._height * rng.uniform(*_SCALE) * np.sqrt(_USUAL_AREA / _area(body))
         box = body.boxes().mean(0) * scale
         left, low, right, high = box
         slot = self._width / len(self.actions)
@@ -162,13 +164,11 @@ class Shot:
         y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32) / self._height - _PAN
         horizon = lowest - rng.uniform(0.03, 0.3)
         wall, floor = (_surface(rng, domain, x, y) for _ in range(2))
-        image = np.where((y > horizon)[..., None], floor * 0.92, wall)
+        image = np.where((y > horizon)[..., None], floor, wall)
         for _ in range(rng.integers(_POSTERS + 1)):  # posters, windows, boxes
             corner = rng.uniform(-_PAN, 1.2, 2) * self._height
             end = corner + rng.uniform(0.08, 0.4, 2) * self._height
             cv2.rectangle(image, corner.astype(int), end.astype(int), _bright(rng).tolist(), -1)
-        for person in self._people:
-            _shadow(image, person.feet[0] + _PAN * self._height, person.scale)
         return np.clip(image, 0, 255).astype(np.uint8)
 
     def _background(self, frame: int) -> NDArray:
@@ -182,13 +182,16 @@ def _layers(person: _Person) -> Iterator[tuple[Shape, NDArray]]:
     yield person.body, person.body.outlines(person.feet, person.scale)
 
 
-def _area(body: Shape, frame: int) -> float:
-    """Square metres that a body covers in one frame."""
-    pixels_a_metre = 24
-    image = np.zeros((4 * pixels_a_metre, 4 * pixels_a_metre), np.uint8)
-    center = np.full((len(body.centers), 2), 2.0 * pixels_a_metre) + [0, pixels_a_metre]
-    body.draw_mask(image, body.outlines(center, pixels_a_metre), frame)
-    return np.count_nonzero(image > 127) / pixels_a_metre**2
+def _area(body: Shape) -> float:
+    """Square metres that a body covers, on average over a few frames."""
+    pixels_a_metre, count = 24, len(body.centers)
+    outlines = body.outlines(np.full((count, 2), [2.0, 3.0]) * pixels_a_metre, pixels_a_metre)
+    covered = []
+    for frame in range(0, count, max(count // 3, 1)):
+        image = np.zeros((4 * pixels_a_metre, 4 * pixels_a_metre), np.uint8)
+        body.draw_mask(image, outlines, frame)
+        covered.append(np.count_nonzero(image > 127))
+    return float(np.mean(covered)) / pixels_a_metre**2
 
 
 def _somewhere(rng: np.random.Generator, room: float, length: float) -> float:
@@ -213,7 +216,10 @@ def _bright(rng: np.random.Generator) -> NDArray:
 
 def _shadow(image: NDArray, feet: NDArray, scale: float) -> None:
     """Darken a soft disc on the ground, in place."""
-    shade = np.ones(image.shape[:2], np.float32)
-    center = tuple(round(float(v)) for v in feet)
-    cv2.ellipse(shade, center, (round(0.4 * scale), round(0.1 * scale)), 0, 0, 360, 0.75, -1, cv2.LINE_AA)
-    image *= shade[..., None]
+    (x, y), (rx, ry) = np.rint(feet).astype(int).tolist(), (round(0.4 * scale), round(0.1 * scale))
+    left, top = max(x - rx, 0), max(y - ry, 0)
+    part = image[top : max(y + ry, 0), left : max(x + rx, 0)]
+    if part.size:
+        shade = np.full(part.shape, 255, np.uint8)
+        cv2.ellipse(shade, (x - left, y - top), (rx, ry), 0, 0, 360, (190, 190, 190), -1, cv2.LINE_AA)
+        cv2.multiply(part, shade, part, 1 / 255)
