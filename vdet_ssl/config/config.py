@@ -139,6 +139,8 @@ class CfgNode(_CfgNode):
     def _import(self, modules: dict[str, str]) -> None:
         """Import modules (name -> where it is named) and let them add their keys, each once."""
         for name, where in modules.items():
+            if IMPORTS not in self:
+                raise ConfigError(f"{where}: there is no key {IMPORTS} in this config")
             if name in self.peek(IMPORTS):
                 continue
             if self.is_frozen():

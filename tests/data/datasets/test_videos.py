@@ -164,7 +164,29 @@ def test_datasets_by_name_and_by_path(tmp_path):
 
 
 def test_all_usual_endings_are_videos(tmp_path):
-    names = [f"v.{x}" for x in "mp4 webm 3gp MTS m2ts ogv vob asf gif avi flv m4v mkv mov mpeg mpg ts wmv".split()]
+    names = [
+        f"v.{x}"
+        for x in [
+            "mp4",
+            "webm",
+            "3gp",
+            "MTS",
+            "m2ts",
+            "ogv",
+            "vob",
+            "asf",
+            "gif",
+            "avi",
+            "flv",
+            "m4v",
+            "mkv",
+            "mov",
+            "mpeg",
+            "mpg",
+            "ts",
+            "wmv",
+        ]
+    ]
     for name in names:
         (tmp_path / name).touch()
     assert len(load_videos(str(tmp_path))) == len(names)
