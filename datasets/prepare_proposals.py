@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vdet_ssl.errors import CheckpointError, ConfigError, DataError, VideoError, one_line_errors
+from vdet_ssl.files import atomic_write
 
 if TYPE_CHECKING:
     from detectron2.engine import DefaultPredictor
@@ -78,19 +79,23 @@ def _videos_in(folder: Path) -> list[Path]:
 
 
 def detector_config(detector: str) -> "CfgNode":
-    """Return the config of a detectron2 model; its yaml is read as ours are: no tags of Python's, each key known."""
+    """Return the config of a detectron2 model: one of its zoo, which is a part of it, or a file that anybody may have written.
+
+    Such a file is read as ours are: no tags of Python's, each key known.
+    """
     from detectron2 import model_zoo
     from detectron2.config import get_cfg
 
     from vdet_ssl.config import CfgNode, read_yaml
 
-    try:
-        file = detector if Path(detector).is_file() else model_zoo.get_config_file(detector)
-    except RuntimeError as error:
-        raise ConfigError(f"--detector {detector} is neither a file nor in detectron2's model zoo") from error
     cfg = CfgNode(get_cfg())
-    cfg.merge_settings(read_yaml(file))
-    return cfg
+    if Path(detector).is_file():
+        cfg.merge_settings(read_yaml(detector))
+        return cfg
+    try:
+        return CfgNode(model_zoo.get_config(detector))
+    except (RuntimeError, AttributeError) as error:  # the latter for what is not a yaml file
+        raise ConfigError(f"--detector {detector} is neither a file nor in detectron2's model zoo") from error
 
 
 def safe_weights(weights: str) -> str:
@@ -220,7 +225,7 @@ def main(args: argparse.Namespace) -> None:
             broken.append(str(error))
     if len(broken) < len(paths):
         args.output.parent.mkdir(parents=True, exist_ok=True)
-        with open(args.output, "w", newline="") as file:
+        with atomic_write(args.output) as file:
             csv.writer(file, lineterminator="\n").writerows(rows)
         print(f"{len(rows)} people in {len(paths) - len(broken)} videos -> {args.output}")
     if broken:

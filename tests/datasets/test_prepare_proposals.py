@@ -107,6 +107,14 @@ def test_one_bad_file_loses_nothing_of_the_others(prepare, movie, make_video, tm
     assert {row.split(",")[0] for row in prepare.rows} == {"m1"}
 
 
+def test_a_link_that_was_planted_is_not_followed(prepare, movie, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "other").write_text("mine")
+    (tmp_path / "out/people.csv").symlink_to(tmp_path / "other")
+    assert len(prepare("--videos", movie)) == 10
+    assert (tmp_path / "other").read_text() == "mine"
+
+
 def test_where_no_video_can_be_used_what_was_written_before_stays(prepare, movie, tmp_path):
     before = prepare("--videos", movie)
     (tmp_path / "bad.mp4").write_text("no video")
@@ -148,7 +156,8 @@ def test_a_detector_of_detectron2s(script, movie, tmp_path, ending):
 @pytest.mark.parametrize("name", ["faster_rcnn_X_101_32x8d_FPN_3x", "retinanet_R_50_FPN_1x", "fast_rcnn_R_50_FPN_1x"])
 def test_the_model_zoos_configs_are_what_detectron2_makes_of_them(script, name):
     file = f"COCO-Detection/{name}.yaml"
-    assert script.detector_config(file).dump() == model_zoo.get_config(file).dump()
+    cfg = script.detector_config(file)
+    assert cfg.dump() == model_zoo.get_config(file).dump()
 
 
 class Evil:

@@ -104,7 +104,7 @@ class CfgNode(_CfgNode):
             for key, setting in settings.keys.items():
                 self._merge(key, setting)
             for iterations in EPOCHS.keys() & settings.keys.keys():
-                if EPOCHS[iterations] not in settings.keys:
+                if EPOCHS[iterations] not in settings.keys and EPOCHS[iterations] in self.record.keys:
                     self._forget(EPOCHS[iterations])
 
     def peek(self, key: str) -> Any:
