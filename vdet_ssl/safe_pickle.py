@@ -30,7 +30,7 @@ def read_pickle(path: str | os.PathLike[str]) -> Any:
     with open(path, "rb") as file:
         try:
             return _ArrayUnpickler(file, encoding="latin1").load()
-        except Exception as error:  # noqa: BLE001  what a damaged pickle does, and raises, is anything
+        except Exception as error:  # noqa: BLE001 - what a damaged pickle does, and raises, is anything
             raise DataError(f"{path} is not a pickle of numpy arrays in plain containers: {error}") from None
 
 

@@ -97,7 +97,7 @@ def _other_archive(path: str) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = {entry.partition("/")[2] or entry for entry in archive.namelist()}
-    except Exception:  # noqa: BLE001  zipfile raises many kinds for a damaged file, and torch.load says what is wrong
+    except Exception:  # noqa: BLE001 - zipfile raises many kinds for a damaged file, and torch.load says what is wrong
         return ""
     if "constants.pkl" in entries or any(entry.startswith("code/") for entry in entries):
         return "is a TorchScript archive (torch.jit.save), which holds code: " + _WHAT_TO_DO
