@@ -145,7 +145,9 @@ def _read_parquet(path: str) -> pa.Table:
             names = parquet.schema_arrow.names
             num_values = _num_values(parquet.metadata)
             if num_values > _MAX_VIDEOS:
-                raise DataError(f"{path} has {num_values} rows, the limit is {_MAX_VIDEOS}; split it into several data sets")
+                raise DataError(
+                    f"{path} has {num_values} rows, the limit is {_MAX_VIDEOS}; split it into several data sets"
+                )
             used = [name for name in names if name in (*_STRINGS, *_NUMBERS, "error")]
             texts = [name for name in used if pa.types.is_string(parquet.schema_arrow.field(name).type)]
             table = pq.ParquetFile(file, read_dictionary=texts).read(columns=used)
