@@ -66,7 +66,9 @@ def test_a_line_without_end_is_not_read_to_it(tmp_path):
 
 
 def test_tables_that_are_written_one_after_the_other(tmp_path):
-    one = BoxTable([("v", "1")], np.zeros(2, int), np.array([[0, 0, 0.5, 1], [0, 0, 1, 1]]), np.ones(2, int), np.ones(2))
+    one = BoxTable(
+        [("v", "1")], np.zeros(2, int), np.array([[0, 0, 0.5, 1], [0, 0, 1, 1]]), np.ones(2, int), np.ones(2)
+    )
     other = BoxTable([('w,"', "2")], np.zeros(1, int), np.array([[0, 0, 0.25, 1]]), np.ones(1, int), np.zeros(1))
     write_parts(tmp_path / "d.csv", iter([one, other, one.take(slice(0, 0))]))
     table = read_boxes(tmp_path / "d.csv")

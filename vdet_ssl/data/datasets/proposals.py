@@ -107,6 +107,8 @@ _read_once = functools.lru_cache(maxsize=1)(read_proposals)  # one file may be t
 
 def _read_csv(path: str) -> dict[KeyFrameId, NDArray[np.float32]]:
     table = read_boxes(path)
+    if not table.key_frames:
+        return {}
     refuse_far_boxes(path, table)
     _check_scores(path, table)
     columns = pd.DataFrame(table.boxes, columns=["x1", "y1", "x2", "y2"]).assign(key=table.key)
