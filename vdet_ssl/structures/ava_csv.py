@@ -214,7 +214,7 @@ def _lines(path: FilePath, f: IO[str]) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _open_binary(path: FilePath) -> Iterator[io.BufferedReader]:
+def _open_binary(path: FilePath) -> Iterator[Any]:
     with errors_named(path):
         if str(path).endswith(".gz"):
             with gzip.open(path, "rb") as unpacked, io.BufferedReader(_BoundedReader(path, unpacked)) as f:

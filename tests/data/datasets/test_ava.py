@@ -224,7 +224,7 @@ def test_pickle_runs_no_code(tmp_path):
     harm, path = tmp_path / "harm", tmp_path / "people.pkl"
     path.write_bytes(pickle.dumps({"a,0902": Payload(harm)}))
     with pytest.raises(
-        ValueError, match=r"people.pkl is not a pickle of a dict .* it holds pathlib.* only numpy arrays"
+        ValueError, match=r"people.pkl is not a pickle of numpy arrays .* it holds pathlib.* only numpy arrays"
     ):
         add_proposals(records_of(("a", "0902")), str(path))
     assert not harm.exists()

@@ -1,12 +1,8 @@
 """Proposals: boxes of detected people for the key frames of a data set (B.3), in the files that others publish."""
 
 import functools
-import io
 import logging
-import pickle
-import pickletools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +11,7 @@ from numpy.typing import NDArray
 
 from vdet_ssl.data.records import Record, Records
 from vdet_ssl.errors import AvaFormatError, ConfigError, DataError
+from vdet_ssl.safe_pickle import read_pickle
 from vdet_ssl.structures.ava_csv import (
     SLACK,
     BoxTable,
@@ -131,7 +128,11 @@ def _check_scores(path: str, table: BoxTable) -> None:
 
 
 def _read_pickle(path: str) -> dict[KeyFrameId, NDArray[np.float32]]:
-    content = _unpickle(path)
+    content = read_pickle(path)
+    if not isinstance(content, dict):
+        raise DataError(
+            f"{path} is not a pickle of a dict video_id,timestamp -> boxes, but of a {type(content).__name__}"
+        )
     proposals, boxes_so_far = {}, 0
     for key, value in content.items():
         try:
@@ -148,21 +149,6 @@ def _read_pickle(path: str) -> dict[KeyFrameId, NDArray[np.float32]]:
     starts = np.cumsum([len(own) for own in proposals.values()])[:-1]
     parts = zip(proposals.items(), np.split(clipped, starts), strict=True)
     return {frame: _with_area(np.column_stack([boxes, own[:, 4]])) for (frame, own), boxes in parts}
-
-
-def _unpickle(path: str) -> dict[Any, Any]:
-    """Return the dict that a pickle holds; DataError if it is not one, or would take more memory than the file shows."""
-    data = Path(path).read_bytes()
-    try:
-        for opcode, argument, _ in pickletools.genops(data):
-            if "PUT" in opcode.name and argument > len(data):  # a table of that many entries would be made
-                raise pickle.UnpicklingError(f"it names object {argument}, but has {len(data)} bytes")
-        content = _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()  # latin1: files written by Python 2
-        if not isinstance(content, dict):
-            raise TypeError(f"it is a {type(content).__name__}")
-    except _PICKLE_ERRORS as error:
-        raise DataError(f"{path} is not a pickle of a dict video_id,timestamp -> boxes: {str(error)[:200]}") from None
-    return content
 
 
 def _to_array(value: Any) -> NDArray[np.float64]:
@@ -202,40 +188,3 @@ def _with_area(proposals: NDArray[np.float64]) -> NDArray[np.float32]:
     """(M, 5) boxes XYXY and score -> float32, without boxes that have no area."""
     result = proposals.astype(np.float32)
     return result[(result[:, 0] < result[:, 2]) & (result[:, 1] < result[:, 3])]
-
-
-_PICKLE_ERRORS = (
-    *(pickle.UnpicklingError, EOFError, TypeError, ValueError, AttributeError, LookupError),
-    *(AssertionError, OverflowError, MemoryError, RecursionError, ImportError),
-)
-
-
-class _Never:
-    """Stands for numpy.ndarray, which pickles name and do not call."""
-
-
-def _empty_array(*_: Any) -> NDArray:
-    """Stand for numpy's `_reconstruct`: an array whose shape and content follow; the file does not choose its size."""
-    return np.empty(0)
-
-
-_NUMPY_GLOBALS = {
-    "ndarray": _Never,
-    "dtype": np.dtype,
-    "_reconstruct": _empty_array,
-    "_frombuffer": np.empty(0).__reduce_ex__(5)[0],
-    "scalar": np.float64(0).__reduce__()[0],
-}
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Reads numpy arrays and numbers in Python's containers; refuses all else, which could run any code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module.split(".")[0] == "numpy" and name in _NUMPY_GLOBALS:
-            return _NUMPY_GLOBALS[name]
-        if (module, name) == ("_codecs", "encode"):  # how protocols below 3 write bytes
-            return lambda text, _: text.encode("latin1")
-        if (module, name) == ("__builtin__", "bytes"):  # and no bytes
-            return lambda: b""
-        raise pickle.UnpicklingError(f"it holds {module}.{name}, and only numpy arrays are read")
