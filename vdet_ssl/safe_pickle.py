@@ -56,7 +56,7 @@ def _one_line(error: Exception) -> str:
 def _check_memo(file: BinaryIO, num_bytes: int) -> None:
     """Raise UnpicklingError where a pickle numbers its objects higher than it has bytes: such a table would be made."""
     for opcode, argument, _ in pickletools.genops(file):
-        if "PUT" in opcode.name and argument > num_bytes:
+        if "PUT" in opcode.name and isinstance(argument, int) and argument > num_bytes:
             raise pickle.UnpicklingError(f"it has an object {argument}, and {num_bytes} bytes")
 
 

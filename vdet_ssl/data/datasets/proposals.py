@@ -26,8 +26,8 @@ from vdet_ssl.structures.ava_csv import (
 GROUND_TRUTH = "ground_truth"  # in place of a file: the annotated boxes
 _MAX_BOXES = 20_000_000  # of a file, 300 for each key frame of AVA
 _SCORES = (
-    "the score is {score:g}, not in 0..1: is this a file of annotations, whose last column is person_id? To evaluate on "
-    f"the annotated boxes set DATASETS.PROPOSAL_FILES_TEST to ('{GROUND_TRUTH}',)"
+    "the score is {score:g}, but a detector's lie between 0 and 1: are these annotations, whose last column is "
+    f"person_id? To evaluate on the annotated boxes set DATASETS.PROPOSAL_FILES_TEST to ('{GROUND_TRUTH}',)"
 )
 
 logger = logging.getLogger(__name__)
