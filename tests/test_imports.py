@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 BELOW = {
     "errors": set(),
+    "files": {"errors"},
     "safe_pickle": {"errors"},
     "config": {"errors"},
     "structures": {"errors"},

@@ -36,7 +36,7 @@ def read_checkpoint(path: str, name: str = "") -> dict[str, Any]:
     _refuse_other_formats(path, name)
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
+    except Exception as error:
         raise CheckpointError(f"{name}: {_problem(error)}") from error
     if not isinstance(loaded, dict):
         raise CheckpointError(
