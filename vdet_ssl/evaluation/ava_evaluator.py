@@ -22,7 +22,7 @@ from vdet_ssl.structures.ground_truth import ground_truth_table
 # Digits written, and evaluated: the file gives the same figure as the evaluator.
 _BOX_DECIMALS, _SCORE_DECIMALS = 5, 8
 
-_ROWS_AT_ONCE = 2**22  # detections that are evaluated and written together
+_ROWS_AT_ONCE = 2**21  # detections that are evaluated and written together
 _MANY_DETECTIONS = 20_000_000
 
 Detections = dict[tuple[str, str], tuple[NDArray[np.float64], NDArray[np.float32]]]
