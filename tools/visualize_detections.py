@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def main(args: argparse.Namespace) -> None:
-    from vdet_ssl.structures.ava_csv import read_boxes, read_label_map
+    from vdet_ssl.structures.ava_csv import read_boxes
+    from vdet_ssl.structures.label_map import read_label_map
     from vdet_ssl.visualization.annotated_video import key_frames_of_table, write_annotated_video
 
     class_names = read_label_map(args.label_map)

@@ -8,9 +8,10 @@ import torch
 from detectron2.evaluation.testing import print_csv_format
 from detectron2.structures import Boxes, Instances
 
-from vdet_ssl.config import get_cfg
+from vdet_ssl.config import ConfigError, get_cfg
 from vdet_ssl.data.datasets.ava import AvaDescription, load_ava, register_ava
 from vdet_ssl.engine import DetectionTrainer
+from vdet_ssl.evaluation import ava_evaluator
 from vdet_ssl.evaluation.ava_evaluator import AVAEvaluator
 from vdet_ssl.metrics.ava import evaluate_files
 from vdet_ssl.structures.ava_csv import read_boxes
@@ -188,3 +189,44 @@ def test_from_config(description, tmp_path):
     assert list(evaluator.class_names.items()) == list(NAMES.items())
     assert [evaluator.records[i]["timestamp"] for i in range(3)] == ["0011", "0010", "0011"]
     assert evaluator.output_dir == str(tmp_path / "inference/test_ava_evaluator")
+
+
+def test_parts_give_the_same_figures_and_the_same_file(description, tmp_path, monkeypatch):
+    inputs, outputs = truth_as_results(description)
+    outputs = noisy(outputs)
+    results = []
+    for max_rows, folder in [(2**22, "whole"), (10, "parts")]:
+        tables = ava_evaluator.detections_tables
+        monkeypatch.setattr(ava_evaluator, "detections_tables", lambda *args, n=max_rows, f=tables: f(*args, n))
+        evaluator = evaluator_of(description, tmp_path / folder)
+        evaluator.process(inputs, outputs)
+        results.append(evaluator.evaluate()["AVA"])
+        monkeypatch.undo()
+    assert results[0].keys() == results[1].keys()
+    np.testing.assert_array_equal(list(results[0].values()), list(results[1].values()))
+    whole, parts = ((tmp_path / folder / "detections.csv").read_bytes() for folder in ("whole", "parts"))
+    assert whole == parts and whole.count(b"\n") == 4 * sum(len(output["instances"]) for output in outputs)
+
+
+def test_what_many_detections_take_is_said_before_the_evaluation(description, tmp_path, caplog):
+    records = [{**load_ava(description)[0], "proposal_boxes": np.zeros((6_000_000, 4), np.float32)}]
+    options = {"class_names": NAMES, "capacity": 50, "output_dir": str(tmp_path)}
+    AVAEvaluator(records, **options)
+    assert "up to 6000000 proposals x 4 classes = 24000000 detections" in caplog.text
+    caplog.clear()
+    AVAEvaluator([{**records[0], "proposal_boxes": np.zeros((100, 4), np.float32)}], **options)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("key", ["MODEL.ROI_HEADS.TRAIN_ON_PROPOSALS", "evaluation"])
+def test_missing_proposals_are_found_before_training(description, tmp_path, key):
+    name = f"without_proposals_{key.rpartition('.')[2]}"
+    register_ava(name, description)
+    cfg = get_cfg()
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (name,)
+    cfg.MODEL.LOAD_PROPOSALS = cfg.MODEL.ROI_HEADS.TRAIN_ON_PROPOSALS = True
+    with pytest.raises(ConfigError, match=f"{name}: {key} needs proposals, .*DATASETS.PROPOSAL_FILES_T"):
+        if key == "evaluation":
+            DetectionTrainer.build_test_loader(cfg, name)
+        else:
+            DetectionTrainer.build_train_loader(cfg)

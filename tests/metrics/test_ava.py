@@ -409,3 +409,23 @@ def test_swapped_files_are_noticed(files):
 def test_the_metric_does_not_import_torch():
     code = "import sys, vdet_ssl.metrics.ava; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT)}, check=True)
+
+
+def test_tool_by_pyslowfasts_rules(files):
+    arguments = [
+        "--ground-truth",
+        "gt.csv",
+        "--detections",
+        "det.csv",
+        "--label-map",
+        "list.pbtxt",
+        "--output",
+        "o.json",
+    ]
+    command = [sys.executable, str(ROOT / "tools/evaluate_ava.py"), *arguments, "--as-pyslowfast"]
+    done = subprocess.run(command, cwd=files, capture_output=True, text=True, check=True)
+    expected = evaluate_files(files / "gt.csv", files / "det.csv", files / "list.pbtxt", as_pyslowfast=True)
+    assert json.loads((files / "o.json").read_text()) == expected.as_dict()
+    assert expected.as_dict()["as_pyslowfast"] and "PySlowFast's rules" in done.stdout
+    done = subprocess.run([*command, "--capacity", "50"], cwd=files, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "not allowed with" in done.stderr

@@ -12,7 +12,7 @@ from torch.utils.data import ConcatDataset
 
 from vdet_ssl.config import CfgNode
 from vdet_ssl.data.datasets import VideoList, load_records
-from vdet_ssl.data.datasets.proposals import add_proposals
+from vdet_ssl.data.datasets.proposals import GROUND_TRUTH, add_proposals, check_threshold
 from vdet_ssl.data.loading.broken_videos import BrokenVideos
 from vdet_ssl.data.loading.loaders import EvaluationLoader, Samples, TrainLoader
 from vdet_ssl.data.records import Mapper, Records
@@ -31,19 +31,37 @@ def load_datasets(cfg: CfgNode, split: str) -> dict[str, Records]:
     Raises:
         UserError: a data set or a file of proposals is missing or wrong.
     """
-    return {name: load_dataset(name, proposals) for name, proposals in proposal_files(cfg, split).items()}
+    files = proposal_files(cfg, split)
+    _check_thresholds(cfg, split, files)
+    return {name: load_dataset(name, proposals) for name, proposals in files.items()}
 
 
 def load_test_set(cfg: CfgNode, name: str) -> Records:
     """Return the records of one data set, with the proposals that are its own in DATASETS.TEST."""
-    return load_dataset(name, proposal_files(cfg, "TEST").get(name))
+    proposals = proposal_files(cfg, "TEST").get(name)
+    _check_thresholds(cfg, "TEST", {name: proposals})
+    return load_dataset(name, proposals)
+
+
+def _check_thresholds(cfg: CfgNode, split: str, files: Mapping[str, str | None]) -> None:
+    """Say how many of the proposals that are used have a score over the threshold; ConfigError if nobody has."""
+    key = f"MODEL.ROI_HEADS.PROPOSAL_SCORE_THRESH_{split}"
+    if split == "TEST" or cfg.peek("MODEL.ROI_HEADS.TRAIN_ON_PROPOSALS"):
+        for name, file in files.items():
+            if file is not None:
+                _check_threshold(name, file, cfg.peek(key), key)
+
+
+@functools.lru_cache(maxsize=8)
+def _check_threshold(name: str, file: str, threshold: float, key: str) -> None:
+    check_threshold(load_dataset(name, file), file, threshold, key)
 
 
 @functools.lru_cache(maxsize=8)
 def load_dataset(name: str, proposal_file: str | None = None) -> Records:
     """Return the records of one data set, a registered name or a path, with the proposals of a file; read once."""
     if proposal_file is not None:
-        if not PathManager.exists(proposal_file):
+        if proposal_file != GROUND_TRUTH and not PathManager.exists(proposal_file):
             raise ConfigError(f"{name}: DATASETS.PROPOSAL_FILES names {proposal_file}, which does not exist")
         return _shared(add_proposals(load_dataset(name), proposal_file))
     records = load_records(name)

@@ -5,11 +5,13 @@ import re
 from pathlib import Path
 
 from vdet_ssl.config import CfgNode
-from vdet_ssl.data.build import load_test_set
+from vdet_ssl.data.build import load_datasets, load_test_set
 from vdet_ssl.data.datasets import action_names
+from vdet_ssl.data.loading.loaders import EvaluationLoader, TrainLoader
 from vdet_ssl.data.mappers import KeyFrameMapper
-from vdet_ssl.data.records import Mapper
+from vdet_ssl.data.records import Mapper, Records
 from vdet_ssl.engine.trainer import VideoTrainer
+from vdet_ssl.errors import ConfigError
 from vdet_ssl.evaluation.ava_evaluator import AVAEvaluator
 from vdet_ssl.modeling.meta_arch import ActionDetector
 
@@ -26,6 +28,18 @@ class DetectionTrainer(VideoTrainer):
         return KeyFrameMapper(cfg, is_train)
 
     @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> TrainLoader:
+        if cfg.MODEL.ROI_HEADS.TRAIN_ON_PROPOSALS:
+            for name, records in load_datasets(cfg, "TRAIN").items():
+                _check_proposals(records, name, "MODEL.ROI_HEADS.TRAIN_ON_PROPOSALS", "TRAIN")
+        return super().build_train_loader(cfg)
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> EvaluationLoader:
+        _check_proposals(load_test_set(cfg, dataset_name), dataset_name, "evaluation", "TEST")
+        return super().build_test_loader(cfg, dataset_name)
+
+    @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> AVAEvaluator:
         records = load_test_set(cfg, dataset_name)
         folder = re.sub(r"[^\w.-]+", "_", Path(dataset_name).stem if "/" in dataset_name else dataset_name)
@@ -34,4 +48,13 @@ class DetectionTrainer(VideoTrainer):
             class_names=action_names(dataset_name),
             capacity=cfg.TEST.AVA_CAPACITY,
             output_dir=os.path.join(cfg.OUTPUT_DIR, "inference", folder),
+        )
+
+
+def _check_proposals(records: Records, name: str, what: str, split: str) -> None:
+    """Raise ConfigError if the records of a data set have no proposals."""
+    if "proposal_boxes" not in records[0]:
+        raise ConfigError(
+            f"{name}: {what} needs proposals, the boxes of detected people: set MODEL.LOAD_PROPOSALS to True and "
+            f"DATASETS.PROPOSAL_FILES_{split} to one file for each of DATASETS.{split}"
         )

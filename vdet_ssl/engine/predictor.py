@@ -92,7 +92,7 @@ class ActionPredictor:
     def detect(self, records: Sequence[Record]) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
         """Return the detections at the key frames of one video: (video id, timestamp) -> boxes and scores.
 
-        Boxes are float64 (N, 4), XYXY in 0..1, scores float64 (N, number of classes) in 0..1.
+        Boxes are float64 (N, 4), XYXY in 0..1, scores float32 (N, number of classes) in 0..1.
 
         Args:
             records: of `whole_frame_records` or `proposal_records`.

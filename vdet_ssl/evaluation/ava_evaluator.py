@@ -4,7 +4,7 @@ import json
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,17 @@ from numpy.typing import NDArray
 
 from vdet_ssl.data.records import Record, Records
 from vdet_ssl.errors import DataError
-from vdet_ssl.metrics.ava import AVAResult, evaluate
-from vdet_ssl.structures.ava_csv import BoxTable, write_boxes
+from vdet_ssl.metrics.ava import AVAResult, evaluate_parts
+from vdet_ssl.structures.ava_csv import BoxTable, write_parts
 from vdet_ssl.structures.ground_truth import ground_truth_table
 
 # Digits written, and evaluated: the file gives the same figure as the evaluator.
 _BOX_DECIMALS, _SCORE_DECIMALS = 5, 8
 
-Detections = dict[tuple[str, str], tuple[NDArray[np.float64], NDArray[np.float64]]]
+_ROWS_AT_ONCE = 2**21  # detections that are evaluated and written together
+_MANY_DETECTIONS = 20_000_000
+
+Detections = dict[tuple[str, str], tuple[NDArray[np.float64], NDArray[np.float32]]]
 """(video id, timestamp) of a key frame -> boxes and scores, see `boxes_and_scores`."""
 
 logger = logging.getLogger(__name__)
@@ -50,7 +53,20 @@ class AVAEvaluator(DatasetEvaluator):
         self.class_names = class_names
         self.capacity = capacity
         self.output_dir = output_dir
+        self._say_size()
         self.reset()
+
+    def _say_size(self) -> None:
+        """Say before an evaluation starts what it will take, where that is much."""
+        records = (self.records[i] for i in range(len(self.records)))
+        num_boxes = sum(len(record.get("proposal_boxes", ())) for record in records)
+        num_rows = num_boxes * len(self.class_names)
+        if num_rows > _MANY_DETECTIONS:
+            logger.warning(
+                f"The evaluation has up to {num_boxes} proposals x {len(self.class_names)} classes = {num_rows} detections: "
+                f"some {4 * num_rows / 2**30:.1f} GiB of memory, and {60 * num_rows / 2**30:.0f} GiB for "
+                f"{self.output_dir}/detections.csv; a higher MODEL.ROI_HEADS.PROPOSAL_SCORE_THRESH_TEST makes them fewer"
+            )
 
     def reset(self) -> None:
         self._detections: Detections = {}
@@ -75,16 +91,18 @@ class AVAEvaluator(DatasetEvaluator):
         action_ids = list(self.class_names)
         ground_truth = ground_truth_table((self.records[i] for i in range(len(self.records))), action_ids)
         _log_missing(ground_truth, detections)
-        table = detections_table(detections, action_ids)
-        result = evaluate(ground_truth, table, self.class_names, self.capacity)
-        self._write(table, result)
+        result = evaluate_parts(
+            ground_truth, detections_tables(detections, action_ids), self.class_names, self.capacity
+        )
         logger.info(f"AVA, {result.describe()}:\n{result.table()}")
+        self._write(detections, result)
         per_class = {f"AP/{name}": float("nan") if ap is None else ap for name, ap in result.ap.items()}
         return OrderedDict(AVA={"mAP": result.mean_ap, **per_class})
 
-    def _write(self, detections: BoxTable, result: AVAResult) -> None:
+    def _write(self, detections: Detections, result: AVAResult) -> None:
         os.makedirs(self.output_dir, exist_ok=True)
-        write_boxes(os.path.join(self.output_dir, "detections.csv"), detections)
+        tables = detections_tables(detections, list(self.class_names))
+        write_parts(os.path.join(self.output_dir, "detections.csv"), tables)
         with open(os.path.join(self.output_dir, "results.json"), "w") as f:
             json.dump(result.as_dict(), f, indent=1)
 
@@ -98,12 +116,31 @@ def _log_missing(ground_truth: BoxTable, detections: Detections) -> None:
         )
 
 
-def boxes_and_scores(instances: Instances) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """A detector's Instances -> boxes, float64 (N, 4) XYXY in 0..1, and scores, float64 (N, number of classes)."""
+def boxes_and_scores(instances: Instances) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """A detector's Instances -> boxes, float64 (N, 4) XYXY in 0..1, and scores, float32 (N, number of classes)."""
     instances = instances.to("cpu")
     height, width = instances.image_size
     boxes = instances.pred_boxes.tensor.double().numpy() / [width, height, width, height]
-    return boxes.round(_BOX_DECIMALS), instances.scores.double().numpy().round(_SCORE_DECIMALS)
+    return boxes.round(_BOX_DECIMALS), instances.scores.numpy()
+
+
+def detections_tables(
+    detections: Detections, action_ids: Sequence[int], max_rows: int = _ROWS_AT_ONCE
+) -> Iterator[BoxTable]:
+    """Yield `detections_table` in parts, so that never more than one of them is in memory.
+
+    Args:
+        max_rows: of a part that has more than one key frame.
+    """
+    part: Detections = {}
+    num_rows = 0
+    for frame in sorted(detections):
+        if part and num_rows + detections[frame][1].size > max_rows:
+            yield detections_table(part, action_ids)
+            part, num_rows = {}, 0
+        part[frame] = detections[frame]
+        num_rows += detections[frame][1].size
+    yield detections_table(part, action_ids)
 
 
 def detections_table(detections: Detections, action_ids: Sequence[int]) -> BoxTable:
@@ -127,5 +164,5 @@ def detections_table(detections: Detections, action_ids: Sequence[int]) -> BoxTa
         key=np.repeat(np.arange(len(key_frames)), num_rows),
         boxes=np.repeat(boxes, num_classes, axis=0),
         action_id=np.tile(np.array(action_ids, np.int64), len(boxes)),
-        score=np.concatenate([np.zeros(0), *(s.ravel() for s in scores)]),
+        score=np.concatenate([np.zeros(0), *(s.ravel() for s in scores)]).round(_SCORE_DECIMALS),
     )

@@ -33,7 +33,7 @@ KeyFrameId = tuple[str, int]
 
 NO_ACTION = -1  # action id of a box without one (detected people)
 SLACK = 0.05  # annotated and detected boxes may leave the frame by this fraction of it; they are clipped
-_MAX_UNPACKED = 50  # times its size that a .gz file may unpack to; tables of boxes stay below 15
+_MAX_UNPACKED = 50  # times its size that a .gz file may unpack to; tables of boxes stay below 20
 _UNPACKED_FREELY = 2**26  # bytes that any .gz file may unpack to
 _MAX_LINE = 2**20  # characters
 _MAX_TIMESTAMP_S = 1e10  # some centuries; beyond, microseconds would not fit into 64 bits

@@ -6,7 +6,7 @@ _WHAT = (
     "registered names, or paths: a list of videos (.csv, .txt, .parquet manifest), or the description of an AVA-like "
     "data set (.yaml); see datasets/README.md"
 )
-_PROPOSALS = "detected people's boxes (.csv or .pkl), one file for each data set"
+_PROPOSALS = "detected people's boxes (.csv or .pkl), one file for each data set; 'ground_truth': the annotated boxes"
 
 KEYS = (
     Key("DATASETS.TRAIN", (), f"what is trained on: {_WHAT}"),

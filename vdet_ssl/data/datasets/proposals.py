@@ -2,17 +2,33 @@
 
 import functools
 import logging
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from vdet_ssl.data.records import Record, Records
-from vdet_ssl.errors import AvaFormatError, DataError
+from vdet_ssl.errors import AvaFormatError, ConfigError, DataError
 from vdet_ssl.safe_pickle import read_pickle
-from vdet_ssl.structures.ava_csv import KeyFrameId, key_frame_id, line_of_row, read_boxes
+from vdet_ssl.structures.ava_csv import (
+    SLACK,
+    BoxTable,
+    KeyFrameId,
+    clip_boxes,
+    key_frame_id,
+    line_of_row,
+    read_boxes,
+    refuse_far_boxes,
+)
 
-_SLACK = 0.01  # detectors' boxes may leave the frame by this fraction of it; they are clipped
+GROUND_TRUTH = "ground_truth"  # in place of a file: the annotated boxes
+_MAX_BOXES = 20_000_000  # of a file, 300 for each key frame of AVA
+_SCORES = (
+    "the score is {score:g}, but a detector's lie between 0 and 1: are these annotations, whose last column is "
+    f"person_id? To evaluate on the annotated boxes set DATASETS.PROPOSAL_FILES_TEST to ('{GROUND_TRUTH}',)"
+)
 
 logger = logging.getLogger(__name__)
 
@@ -21,17 +37,22 @@ def add_proposals(records: Records, path: str) -> list[Record]:
     """Return the records of key frames, each with the `proposal_fields` of its proposals, of which there may be none.
 
     Args:
-        path: see `read_proposals`.
+        path: see `read_proposals`; `GROUND_TRUTH` stands for the annotated boxes, with score 1.
     Raises:
         DataError: as `read_proposals`, or the file has none of the key frames.
     """
+    everyone = (records[i] for i in range(len(records)))
+    if path == GROUND_TRUTH:
+        return [{**record, **proposal_fields(_with_scores(record["boxes"], None))} for record in everyone]
     proposals = _read_once(path)
     none = np.zeros((0, 5), np.float32)
     result, num_named = [], 0
-    for record in (records[i] for i in range(len(records))):
+    for record in everyone:
         frame = key_frame_id(record["video_id"], record["timestamp"])
         num_named += frame in proposals
         result.append({**record, **proposal_fields(proposals.get(frame, none))})
+    if not any(map(len, proposals.values())):
+        raise DataError(f"{path} is empty: there is nobody in it; make it with datasets/prepare_proposals.py")
     if result and not num_named:
         names = [f"{record['video_id']},{record['timestamp']}" for record in result[:3]]
         raise DataError(
@@ -40,6 +61,21 @@ def add_proposals(records: Records, path: str) -> list[Record]:
         )
     logger.info(f"{path}: proposals in {num_named} of {len(result)} key frames")
     return result
+
+
+def check_threshold(records: Records, path: str, threshold: float, key: str) -> None:
+    """Log how many of the proposals have a score over a threshold; ConfigError if nobody has.
+
+    Args:
+        path: of the proposals' file, for the message.
+        key: of the config, whose value the threshold is.
+    """
+    scores = np.concatenate([np.zeros(0, np.float32), *(records[i]["proposal_scores"] for i in range(len(records)))])
+    num_kept = int((scores > threshold).sum())
+    what = f"{path}: {num_kept} of {len(scores)} proposals in the data set's key frames have a score over {threshold:g} ({key})"
+    if len(scores) and not num_kept:
+        raise ConfigError(f"{what}; the highest score is {scores.max():g}: set {key} below it")
+    logger.info(f"{what}; the others are left out")
 
 
 def proposal_fields(proposals: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
@@ -53,7 +89,8 @@ def read_proposals(path: str) -> dict[KeyFrameId, NDArray[np.float32]]:
     Args:
         path: *.csv or *.csv.gz as PySlowFast's: video_id,timestamp,x1,y1,x2,y2,action_id or nothing,score; a box that
             has several rows, one for each action, counts once.  *.pkl as mmaction2's: dict "video_id,timestamp" ->
-            array (M, 4) or (M, 5) of boxes XYXY in 0..1 and, where given, their score (else 1).
+            array (M, 4) or (M, 5) of boxes XYXY in 0..1 and, where given, their score (else 1).  Boxes that leave 0..1 by
+            up to `SLACK` are clipped.
     Returns:
         dict, `key_frame_id` -> float32 (M, 5): XYXY in 0..1 and score.
     Raises:
@@ -67,15 +104,27 @@ _read_once = functools.lru_cache(maxsize=1)(read_proposals)  # one file may be t
 
 def _read_csv(path: str) -> dict[KeyFrameId, NDArray[np.float32]]:
     table = read_boxes(path)
-    wrong = _leaves_frame(table.boxes)
-    if wrong.any():
-        raise AvaFormatError(path, line_of_row(path, int(wrong.argmax())), "the box is not within 0..1")
+    if not table.key_frames:
+        return {}
+    refuse_far_boxes(path, table)
+    _check_scores(path, table)
     columns = pd.DataFrame(table.boxes, columns=["x1", "y1", "x2", "y2"]).assign(key=table.key)
     table = table.take(np.flatnonzero(~columns.duplicated()))
+    boxes = clip_boxes(table.boxes, path)
     order = np.argsort(table.key, kind="stable")
     starts = np.searchsorted(table.key[order], np.arange(1, len(table.key_frames)))
-    proposals = np.split(np.column_stack([table.boxes, table.score])[order], starts)
-    return {frame: _clean(own) for frame, own in zip(table.key_frame_ids, proposals, strict=True)}
+    proposals = np.split(np.column_stack([boxes, table.score])[order], starts)
+    return {frame: _with_area(own) for frame, own in zip(table.key_frame_ids, proposals, strict=True)}
+
+
+def _check_scores(path: str, table: BoxTable) -> None:
+    """Raise AvaFormatError where the eighth column is a person's id: out of 0..1, or 0 and 1 alone."""
+    wrong = (table.score < 0) | (table.score > 1)
+    if not wrong.any() and (table.score % 1 == 0).all():
+        wrong = table.score == 0
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise AvaFormatError(path, line_of_row(path, row), _SCORES.format(score=table.score[row]))
 
 
 def _read_pickle(path: str) -> dict[KeyFrameId, NDArray[np.float32]]:
@@ -84,33 +133,58 @@ def _read_pickle(path: str) -> dict[KeyFrameId, NDArray[np.float32]]:
         raise DataError(
             f"{path} is not a pickle of a dict video_id,timestamp -> boxes, but of a {type(content).__name__}"
         )
-    proposals = {}
-    for key, own in content.items():
+    proposals, boxes_so_far = {}, 0
+    for key, value in content.items():
         try:
-            proposals[key_frame_id(*key.split(","))] = _clean(_with_scores(own))
-        except (AttributeError, TypeError, ValueError) as error:
-            raise DataError(f"{path}: {key!r}: {error}") from None
-    return proposals
+            own = _with_scores(*_split_scores(_to_array(value)))
+            proposals[key_frame_id(*(part.strip() for part in key.split(",")))] = own
+        except (AttributeError, TypeError, ValueError, OverflowError) as error:
+            raise DataError(f"{path}: {str(key)[:100]!r}: {error}") from None
+        boxes_so_far += len(own)
+        if boxes_so_far > _MAX_BOXES:
+            raise DataError(f"{path} has more than {_MAX_BOXES} boxes; keep those of high score")
+    if not proposals:
+        return {}
+    clipped = clip_boxes(np.concatenate(list(proposals.values()))[:, :4].astype(np.float64), path)
+    starts = np.cumsum([len(own) for own in proposals.values()])[:-1]
+    parts = zip(proposals.items(), np.split(clipped, starts), strict=True)
+    return {frame: _with_area(np.column_stack([boxes, own[:, 4]])) for (frame, own), boxes in parts}
 
 
-def _with_scores(value: ArrayLike) -> NDArray[np.float64]:
-    """Check what a pickle has for a key frame; return it as float64 (M, 5)."""
-    boxes = np.array(value, np.float64)
-    if not boxes.size:
+def _to_array(value: Any) -> NDArray[np.float64]:
+    """Return the boxes of a key frame, float64 (M, 4 or 5); nested lists are looked at before they are multiplied."""
+    if isinstance(value, Sequence) and all(
+        isinstance(row, Sequence | np.ndarray) and len(row) in (4, 5) for row in value
+    ):
+        value = np.array([[float(x) for x in row] for row in value])
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiuO":
+        raise ValueError(f"{_BOXES}, not {type(value).__name__}")
+    if not value.size:
         return np.zeros((0, 5))
-    is_table = boxes.ndim == 2 and boxes.shape[1] in (4, 5) and np.isfinite(boxes).all()
-    if not is_table or _leaves_frame(boxes).any():
-        raise ValueError("boxes have to be an array (M, 4) or (M, 5) of x1, y1, x2, y2 in 0..1 and a score")
-    return boxes if boxes.shape[1] == 5 else np.column_stack([boxes, np.ones(len(boxes))])
+    if value.ndim != 2 or value.shape[1] not in (4, 5):
+        raise ValueError(f"{_BOXES}; it has the shape {value.shape}")
+    return value.astype(np.float64)
 
 
-def _leaves_frame(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether each box XYXY, (N, 4 or more), is out of 0..1 by more than what is clipped."""
-    return np.any((boxes[:, :4] < -_SLACK) | (boxes[:, :4] > 1 + _SLACK), axis=1)
+_BOXES = "boxes have to be an array (M, 4) or (M, 5) of x1, y1, x2, y2 in 0..1 and a score"
 
 
-def _clean(proposals: NDArray[np.float64]) -> NDArray[np.float32]:
-    """(M, 5) boxes XYXY and score -> float32, clipped to 0..1, without boxes that have no area."""
+def _split_scores(table: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Check the boxes and scores of a key frame, (M, 4) or (M, 5); return both, None for scores that there are not."""
+    boxes, score = table[:, :4], table[:, 4] if table.shape[1] == 5 else None
+    if not np.isfinite(table).all() or ((boxes < -SLACK) | (boxes > 1 + SLACK)).any():
+        raise ValueError(_BOXES)
+    if score is not None and ((score < 0) | (score > 1)).any():
+        raise ValueError(_SCORES.format(score=score[(score < 0) | (score > 1)][0]))
+    return boxes, score
+
+
+def _with_scores(boxes: NDArray[np.float64], score: NDArray[np.float64] | None) -> NDArray[np.float32]:
+    """Return boxes and scores, 1 where there is none, as float32 (M, 5)."""
+    return np.column_stack([boxes, np.ones(len(boxes)) if score is None else score]).astype(np.float32)
+
+
+def _with_area(proposals: NDArray[np.float64]) -> NDArray[np.float32]:
+    """(M, 5) boxes XYXY and score -> float32, without boxes that have no area."""
     result = proposals.astype(np.float32)
-    result[:, :4] = result[:, :4].clip(0, 1)
     return result[(result[:, 0] < result[:, 2]) & (result[:, 1] < result[:, 3])]

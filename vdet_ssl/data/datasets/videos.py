@@ -32,6 +32,9 @@ _TYPES = {name: pa.string() for name in _STRINGS} | {
 }
 _HEADERS = ("path", "path,label", "pathlabel")  # without quotes and spaces
 
+_MAX_VIDEOS = 20_000_000  # rows of a manifest
+_MAX_TEXT = 2**32  # bytes of a column of a manifest
+
 logger = logging.getLogger(__name__)
 
 
@@ -110,7 +113,11 @@ def load_videos(path: str) -> VideoList:
     if path.endswith(".parquet"):
         videos = VideoList(_read_manifest(path), os.path.dirname(path))
     elif path.endswith((".csv", ".txt")):
-        videos = VideoList(_read_list(path), os.path.dirname(path))
+        table = _read_list(path)
+        num_again = len(table) - pc.count_distinct(table["path"]).as_py()
+        if num_again:
+            logger.warning(f"{path}: {num_again} of {len(table)} rows name a video that an earlier row names, too")
+        videos = VideoList(table, os.path.dirname(path))
     else:
         videos = _load_folder_or_shards(path)
     if len(videos) == 0:
@@ -120,11 +127,7 @@ def load_videos(path: str) -> VideoList:
 
 
 def _read_manifest(path: str) -> pa.Table:
-    with open_binary(path) as file:
-        try:
-            table = pq.ParquetFile(file).read()
-        except pa.ArrowException as error:
-            raise DataError(f"{path} is not a parquet file, or is cut off: {error}") from error
+    table = _read_parquet(path)
     columns = set(table.column_names)
     missing = ({"path", "offset", "num_bytes"} if "shard" in columns else {"path"}) - columns
     if missing:
@@ -140,6 +143,47 @@ def _read_manifest(path: str) -> pa.Table:
     return table
 
 
+def _read_parquet(path: str) -> pa.Table:
+    """Return the columns that are of use; text is repeated only once it is known how much that gives."""
+    try:
+        with open_binary(path) as file:
+            parquet = pq.ParquetFile(file)
+            names = parquet.schema_arrow.names
+            num_values = _num_values(parquet.metadata)
+            if num_values > _MAX_VIDEOS:
+                raise DataError(
+                    f"{path} has {num_values} rows, the limit is {_MAX_VIDEOS}; split it into several data sets"
+                )
+            used = [name for name in names if name in (*_STRINGS, *_NUMBERS, "error")]
+            texts = [name for name in used if pa.types.is_string(parquet.schema_arrow.field(name).type)]
+            table = pq.ParquetFile(file, read_dictionary=texts).read(columns=used)
+    except DataError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, MemoryError) as error:
+        if isinstance(error, FileNotFoundError | IsADirectoryError | PermissionError):
+            raise
+        raise DataError(f"{path} is not a parquet file, or is cut off: {' '.join(str(error).split())[:200]}") from error
+    for name in used:
+        num_bytes = sum(map(_num_bytes, table[name].chunks))
+        if num_bytes > _MAX_TEXT:
+            raise DataError(f'{path}: the column "{name}" has {num_bytes} bytes of text, the limit is {_MAX_TEXT}')
+    return table if used else pa.table({name: [] for name in names})
+
+
+def _num_values(metadata: pq.FileMetaData) -> int:
+    """Return the number of rows, or of values in the column that has most of them."""
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    columns = (sum(group.column(i).num_values for group in groups) for i in range(metadata.num_columns))
+    return int(max([metadata.num_rows, *columns]))
+
+
+def _num_bytes(chunk: pa.Array) -> int:
+    """Return how many bytes of text a chunk of a dictionary-encoded column stands for; 0 if it is not one of text."""
+    if not pa.types.is_dictionary(chunk.type):
+        return 0
+    return int(pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py() or 0)
+
+
 def _checked_column(path: str, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return a column in its type; DataError where it has other values."""
     try:
@@ -147,7 +191,12 @@ def _checked_column(path: str, name: str, column: pa.ChunkedArray) -> pa.Chunked
     except pa.ArrowException as error:
         raise DataError(f'{path}: the column "{name}" has to be {_TYPES[name]}: {error}') from error
     if name != "duration_s" and column.null_count:
-        raise DataError(f'{path}: the column "{name}" is empty in {column.null_count} rows')
+        row = pc.index(pc.is_null(column), True).as_py()
+        raise DataError(f'{path}: the column "{name}" is empty in {column.null_count} rows, the first is {row}')
+    if name in _STRINGS:
+        row = pc.index(pc.match_substring_regex(column, r"^\s*$|[\x00-\x1f]"), True).as_py()
+        if row >= 0:
+            raise DataError(f'{path}: the column "{name}" is {column[row].as_py()!r} in row {row}, which is not a name')
     if name != "label" and name in _NUMBERS:
         wrong = pc.less(column, 0)
         if name == "duration_s":
@@ -159,13 +208,19 @@ def _checked_column(path: str, name: str, column: pa.ChunkedArray) -> pa.Chunked
 
 
 def _read_list(path: str) -> pa.Table:
-    lines = pc.utf8_trim_whitespace(pc.split_pattern(pa.array([_read_text(path)], pa.large_string()), "\n").values)
+    text = _read_text(path)
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    lines = pc.utf8_trim_whitespace(pc.split_pattern(pa.array([text], pa.large_string()), "\n").values)
     numbers = np.flatnonzero(pc.not_equal(lines, ""))
     if len(numbers) > 0 and re.sub(r"[\s\"]*(,?)[\s\"]*", r"\1", lines[numbers[0]].as_py().lower()) in _HEADERS:
         numbers = numbers[1:]
     rows = lines.take(pa.array(numbers))
     if len(rows) == 0:
         return pa.table({"path": rows})
+    with_semicolon = pc.match_substring_regex(rows, r"^(path;label|.*;\s*-?\d{1,18})$")
+    if pc.all(with_semicolon).as_py():
+        raise DataError(f"{path}:{numbers[0] + 1}: path and label are separated by a semicolon; write a comma")
     with_comma = "," in rows[0].as_py()
     labelled = pc.match_substring_regex(rows, r".,\s*-?\d{1,18}$" if with_comma else r"\s-?\d{1,18}$")
     if not labelled[0].as_py():
