@@ -15,6 +15,7 @@ import logging
 from pathlib import Path
 
 from vdet_ssl.errors import one_line_errors
+from vdet_ssl.files import atomic_write
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,9 +45,10 @@ def main(args: argparse.Namespace) -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s")
     args.output.parent.mkdir(parents=True, exist_ok=True)
     result = evaluate_files(args.ground_truth, args.detections, args.label_map, args.capacity, args.excluded)
-    args.output.write_text(json.dumps(result.as_dict(), indent=1) + "\n")
     print(result.table())
-    print(f"({result.describe()})")
+    print(f"({result.describe()})", flush=True)
+    with atomic_write(args.output) as file:
+        file.write(json.dumps(result.as_dict(), indent=1) + "\n")
 
 
 if __name__ == "__main__":

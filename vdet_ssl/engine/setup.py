@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import os
 import sys
 from pathlib import Path
 
@@ -10,9 +9,9 @@ import torch
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
-from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 
+from vdet_ssl.checkpoint.whole import glance, newest_checkpoint
 from vdet_ssl.config import CfgNode, check_values, load_cfg
 from vdet_ssl.data.build import load_datasets
 from vdet_ssl.engine import output_dir
@@ -24,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
-    """Return the frozen, resolved config of parsed arguments; set up loggers, seeds and OUTPUT_DIR/config.yaml.
+    """Return the frozen, resolved config of parsed arguments; set up OUTPUT_DIR, loggers and seeds.
 
     Resolved means: the device is one this machine has, epochs are iterations, and the learning rate is scaled to the
     batch (what was changed is logged).
@@ -46,7 +45,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     comm.synchronize()
     setup_loggers(cfg.OUTPUT_DIR)
     if cfg.SEED < 0:
-        cfg.SEED = comm.shared_random_seed() % 2**31
+        cfg.SEED = _drawn_seed(cfg.OUTPUT_DIR if args.resume else "")
     choose_device(cfg)
     splits = [] if args.eval_only else ["TRAIN"]
     if args.eval_only or task.evaluates(cfg):
@@ -60,11 +59,21 @@ def setup(args: argparse.Namespace) -> CfgNode:
     return cfg
 
 
+def _drawn_seed(resumed_folder: str) -> int:
+    """Return the seed that the training in a folder drew; where there is none, a new one, the same in all processes."""
+    path = newest_checkpoint(resumed_folder) if resumed_folder and comm.is_main_process() else None
+    kept = glance(path).get("trainer", {}).get("kept", {}) if path else {}
+    new = comm.shared_random_seed() % 2**31
+    return comm.all_gather(kept.get("SEED", new))[0]
+
+
 def choose_device(cfg: CfgNode) -> None:
     """Set MODEL.DEVICE to "cpu" where it is "cuda" and there is no GPU."""
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         logger.info("No GPU is available: MODEL.DEVICE is cpu")
         cfg.MODEL.DEVICE = "cpu"
+    if cfg.peek("SOLVER.AMP.ENABLED") and cfg.MODEL.DEVICE == "cpu":
+        logger.warning("SOLVER.AMP.ENABLED has no effect on a CPU: training is in float32")
 
 
 def setup_loggers(folder: str = "") -> None:
@@ -76,11 +85,12 @@ def setup_loggers(folder: str = "") -> None:
 
 
 def _start(cfg: CfgNode, args: argparse.Namespace) -> None:
-    """Write config.yaml and, to log.txt, what somebody needs who looks into this run later; seed everything."""
-    if comm.is_main_process():
-        PathManager.mkdirs(cfg.OUTPUT_DIR)
-        with PathManager.open(os.path.join(cfg.OUTPUT_DIR, "config.yaml"), "w") as f:
-            f.write(cfg.dump())
+    """Write to log.txt what somebody needs who looks into this run later; seed everything.
+
+    An evaluation's config.yaml is written here, a training's when it is clear that it can go on from its checkpoint.
+    """
+    if args.eval_only and comm.is_main_process():
+        output_dir.save_config(cfg)
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # says that there is no CUDA compiler
     logger.debug(f"Environment:\n{collect_env_info()}")
     logger.debug(f"Arguments: {args}")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from vdet_ssl.data.records import Record, Records
 from vdet_ssl.errors import DataError
+from vdet_ssl.files import atomic_write
 from vdet_ssl.metrics.ava import AVAResult, evaluate
 from vdet_ssl.structures.ava_csv import BoxTable, write_boxes
 from vdet_ssl.structures.ground_truth import ground_truth_table
@@ -77,16 +78,16 @@ class AVAEvaluator(DatasetEvaluator):
         _log_missing(ground_truth, detections)
         table = detections_table(detections, action_ids)
         result = evaluate(ground_truth, table, self.class_names, self.capacity)
-        self._write(table, result)
         logger.info(f"AVA, {result.describe()}:\n{result.table()}")
+        self._write(table, result)
         per_class = {f"AP/{name}": float("nan") if ap is None else ap for name, ap in result.ap.items()}
         return OrderedDict(AVA={"mAP": result.mean_ap, **per_class})
 
     def _write(self, detections: BoxTable, result: AVAResult) -> None:
         os.makedirs(self.output_dir, exist_ok=True)
         write_boxes(os.path.join(self.output_dir, "detections.csv"), detections)
-        with open(os.path.join(self.output_dir, "results.json"), "w") as f:
-            json.dump(result.as_dict(), f, indent=1)
+        with atomic_write(os.path.join(self.output_dir, "results.json")) as file:
+            json.dump(result.as_dict(), file, indent=1)
 
 
 def _log_missing(ground_truth: BoxTable, detections: Detections) -> None:

@@ -24,6 +24,7 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from vdet_ssl.errors import AvaFormatError, DataError
+from vdet_ssl.files import atomic_write
 
 FilePath = str | os.PathLike[str]
 KeyFrameId = tuple[str, int]
@@ -111,12 +112,28 @@ def line_of_row(path: FilePath, row: int) -> int:
 
 def write_boxes(path: FilePath, table: BoxTable) -> None:
     """Write detections in AVA's csv format, video_id,timestamp,x1,y1,x2,y2,action_id,score, with all digits."""
+    with atomic_write(path, "wb") as file:
+        _write_rows(file, table)
+
+
+def append_boxes(path: FilePath, table: BoxTable) -> None:
+    """Append detections to a file as `write_boxes` writes it; where that fails (OSError), the file is as it was."""
+    before = os.path.getsize(path) if os.path.exists(path) else 0
+    try:
+        with open(path, "ab") as file:
+            _write_rows(file, table)
+    except OSError as error:
+        os.truncate(path, before)
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _write_rows(file: IO[bytes], table: BoxTable) -> None:
     video_ids, timestamps = zip(*table.key_frames, strict=True) if table.key_frames else ((), ())
     columns = [pa.array(texts, pa.string()).take(pa.array(table.key)) for texts in (video_ids, timestamps)]
     columns += [pa.array(x) for x in (*table.boxes.T, table.action_id, table.score)]
     with_quotes = any(re.search(r'[",\r\n]', text) for text in (*video_ids, *timestamps))
     options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="needed" if with_quotes else "none")
-    pyarrow.csv.write_csv(pa.table(columns, names=_COLUMNS), path, options)
+    pyarrow.csv.write_csv(pa.table(columns, names=_COLUMNS), file, options)
 
 
 def read_excluded(path: FilePath) -> set[KeyFrameId]:
