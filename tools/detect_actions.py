@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from vdet_ssl.errors import ConfigError, VideoError, one_line_errors
+from vdet_ssl.files import naming
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,8 +58,10 @@ def main(args: argparse.Namespace) -> None:
             num_key_frames, num_detections = num_key_frames + len(table.key_frames), num_detections + len(table)
             options = {"top_k": args.top_k, "min_score": args.min_score}
             shown = key_frames_of_table(table, predictor.class_names, path.stem, **options)
-            write_annotated_video(path, args.output / f"{path.stem}_annotated.mp4", shown)
-            print(args.output / f"{path.stem}_annotated.mp4")
+            annotated = args.output / f"{path.stem}_annotated.mp4"
+            with naming(annotated):
+                write_annotated_video(path, annotated, shown)
+            print(annotated)
         except VideoError as error:
             broken.append(str(error))
     print(f"{rows}: {num_detections} detections at {num_key_frames} key frames")

@@ -26,7 +26,7 @@ TINY = [
     *("INPUT.MIN_SIZE_TEST", 32, "INPUT.CROP.SIZE", "[32,32]", "SOLVER.IMS_PER_BATCH", 2, "DATALOADER.NUM_WORKERS", 0),
     *("SOLVER.MAX_ITER", 5, "SOLVER.CHECKPOINT_PERIOD", 2),
 ]
-KNN = ["TEST.KNN.ENABLED", True, "TEST.EVAL_PERIOD", 2]
+KNN = ["TEST.KNN.ENABLED", True, "TEST.EVAL_PERIOD", 4]
 
 
 def load_tool(name):
@@ -136,13 +136,13 @@ def figures(folder):
     return {line["iteration"]: line["knn/top1"] for line in lines if "knn/top1" in line}
 
 
-@pytest.mark.parametrize("evaluation", [2, 4])  # after 2 iterations; after all 5 (the first one is before training)
+@pytest.mark.parametrize("evaluation", [2, 3])  # after 4 iterations; after all 5 (the first one is before training)
 def test_an_evaluation_that_was_killed_is_made_up_for(config, whole, tmp_path, evaluation):
     output = tmp_path / "out"
     killed([*config, *KNN], tmp_path, output, evaluation=evaluation)
     assert not is_finished(output) and figures(output).keys() < figures(whole).keys()
     run_here("--resume", *config, *KNN, "OUTPUT_DIR", output)
-    assert figures(output) == figures(whole) and list(figures(whole)) == [1, 3, 5]
+    assert figures(output) == figures(whole) and list(figures(whole)) == [3, 5]
     assert is_finished(output)
 
 
@@ -229,7 +229,7 @@ def test_a_checkpoint_without_the_state_of_a_training_is_not_resumed(config, run
 
 
 def test_a_seed_that_was_drawn_is_kept(config, tmp_path):
-    arguments = [*config, "SEED", -1, "OUTPUT_DIR", tmp_path]
+    arguments = [*config, *KNN, "SEED", -1, "OUTPUT_DIR", tmp_path]
     run_here(*arguments)
     saved = (tmp_path / "config.yaml").read_text()
     shutil.copy(tmp_path / "model_final.pth", tmp_path / "first.pth")
@@ -244,12 +244,12 @@ def test_a_finished_run_says_so(config, run, caplog):
     with caplog.at_level(logging.INFO):
         run_here("--resume", *config, *KNN, "OUTPUT_DIR", run)
     assert f"{run} is finished: all 5 iterations are done" in caplog.messages
-    assert before == {path: path.stat().st_mtime_ns for path in run.glob("*.pth")} and figures(run).keys() == {1, 3, 5}
+    assert before == {path: path.stat().st_mtime_ns for path in run.glob("*.pth")} and figures(run).keys() == {3, 5}
 
 
 def test_weights_that_are_not_finite_are_not_saved(config, tmp_path):
     huge = ["SOLVER.BASE_LR", 1e30, "SOLVER.WEIGHT_DECAY", 1e15, "SOLVER.CHECKPOINT_PERIOD", 1, "SOLVER.MAX_ITER", 40]
-    done = run_apart(*config, *huge, "OUTPUT_DIR", tmp_path)
+    done = run_apart(*config, *KNN, *huge, "OUTPUT_DIR", tmp_path)
     assert done.stderr.strip().splitlines()[-1].startswith("NotFiniteError: ") and "Traceback" not in done.stderr
     for path in tmp_path.glob("model_*.pth"):
         assert all(tensor.isfinite().all() for tensor in weights(path).values())
@@ -270,7 +270,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_earlier_checkpoint(config, whole
 def test_what_would_be_ignored_or_mean_something_else_is_said(config, tmp_path, caplog):
     few = ["SOLVER.MAX_ITER", 1, "OUTPUT_DIR", tmp_path]
     with caplog.at_level(logging.WARNING):
-        run_here(*config, *few, "SOLVER.AMP.ENABLED", True, "MODEL.DEVICE", "cpu", "SOLVER.ACCUMULATION_STEPS", 2)
+        run_here(*config, *KNN, *few, "SOLVER.AMP.ENABLED", True, "MODEL.DEVICE", "cpu", "SOLVER.ACCUMULATION_STEPS", 2)
     assert caplog.messages == ["SOLVER.AMP.ENABLED has no effect on a CPU: training is in float32"]
 
 
@@ -278,7 +278,7 @@ def test_what_would_be_ignored_or_mean_something_else_is_said(config, tmp_path, 
 def test_accumulation_that_is_not_a_larger_batch_is_said(config, tmp_path, caplog, method):
     overrides = ["MODEL.META_ARCHITECTURE", method, f"MODEL.{method.upper()}.HIDDEN_DIM", 8]
     base = config[: config.index("MODEL.META_ARCHITECTURE")] + config[config.index("INPUT.NUM_FRAMES") :]
-    run = [*base, *overrides, "SOLVER.MAX_ITER", 1, "SOLVER.ACCUMULATION_STEPS", 2, "OUTPUT_DIR", tmp_path]
+    run = [*base, *overrides, *KNN, "SOLVER.MAX_ITER", 1, "SOLVER.ACCUMULATION_STEPS", 2, "OUTPUT_DIR", tmp_path]
     with caplog.at_level(logging.WARNING):
         run_here(*run)
     (said,) = [text for text in caplog.messages if "ACCUMULATION_STEPS" in text]

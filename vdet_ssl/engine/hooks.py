@@ -9,6 +9,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
 
 from vdet_ssl.engine.output_dir import due_evaluation, forget_due_evaluation, note_due_evaluation
+from vdet_ssl.files import naming
 
 
 class LRSchedule(HookBase):
@@ -107,24 +108,29 @@ class PeriodicWriter(hooks.PeriodicWriter):
 
     Args:
         writers: of metrics.
+        path: of their file.
         period: iterations between two times that they write.
         written: called after they have written.
     """
 
-    def __init__(self, writers: list[EventWriter], period: int, written: Callable[[], None]) -> None:
+    def __init__(self, writers: list[EventWriter], path: str, period: int, written: Callable[[], None]) -> None:
         super().__init__(writers, period)
+        self.path = path
         self.written = written
 
     def after_step(self) -> None:
-        if self.trainer.iter == self.trainer.start_iter and self.trainer.iter + 1 < self.trainer.max_iter:
-            for writer in self._writers:
-                writer.write()
-        super().after_step()
+        is_first = self.trainer.iter == self.trainer.start_iter and self.trainer.iter + 1 < self.trainer.max_iter
+        with naming(self.path):
+            if is_first:
+                for writer in self._writers:
+                    writer.write()
+            super().after_step()
         if (self.trainer.iter + 1) % self._period == 0:
             self.written()
 
     def after_train(self) -> None:
-        super().after_train()
+        with naming(self.path):
+            super().after_train()
         self.written()
 
 

@@ -1,8 +1,10 @@
 """From the arguments of a command line to a resolved config, with everything that can be known before training checked."""
 
 import argparse
+import contextlib
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -82,6 +84,16 @@ def setup_loggers(folder: str = "") -> None:
         for handler in setup_logger(folder or None, distributed_rank=comm.get_rank(), name=name).handlers:
             if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
                 handler.setLevel(logging.INFO)
+            elif isinstance(handler, logging.StreamHandler):
+                handler.handleError = partial(_close_log, handler)  # type: ignore[method-assign]  # of this object alone
+
+
+def _close_log(handler: logging.StreamHandler, record: logging.LogRecord) -> None:
+    """Say once that log.txt cannot be written (the disk is full), rather than with a traceback for each of its lines."""
+    if not handler.stream.closed:
+        print(f"{handler.stream.name} is not written any more: {sys.exc_info()[1]}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            handler.stream.close()
 
 
 def _start(cfg: CfgNode, args: argparse.Namespace) -> None:

@@ -188,7 +188,7 @@ class VideoTrainer(TrainerBase):
             ret.append(checkpointer)
             written = _nothing
         if comm.is_main_process():
-            ret.append(PeriodicWriter(self.build_writers(), period=20, written=written))
+            ret.append(PeriodicWriter(self.build_writers(), f"{cfg.OUTPUT_DIR}/metrics.json", 20, written))
         return ret
 
     def build_writers(self) -> list[EventWriter]:

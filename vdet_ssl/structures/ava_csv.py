@@ -24,7 +24,7 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from vdet_ssl.errors import AvaFormatError, DataError
-from vdet_ssl.files import atomic_write
+from vdet_ssl.files import atomic_write, naming
 
 FilePath = str | os.PathLike[str]
 KeyFrameId = tuple[str, int]
@@ -120,11 +120,11 @@ def append_boxes(path: FilePath, table: BoxTable) -> None:
     """Append detections to a file as `write_boxes` writes it; where that fails (OSError), the file is as it was."""
     before = os.path.getsize(path) if os.path.exists(path) else 0
     try:
-        with open(path, "ab") as file:
+        with naming(path), open(path, "ab") as file:
             _write_rows(file, table)
-    except OSError as error:
+    except OSError:
         os.truncate(path, before)
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 def _write_rows(file: IO[bytes], table: BoxTable) -> None:
