@@ -9,6 +9,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -69,6 +70,14 @@ def is_users_error(error: BaseException) -> bool:
     return isinstance(error, UserError) or is_about_file
 
 
+def _one_line_of_thread(args: threading.ExceptHookArgs) -> None:
+    """Say in one line what ended a thread, such as the one of tensorboard that writes, if the user can mend it."""
+    if args.exc_value is not None and is_users_error(args.exc_value):
+        print(f"{args.exc_type.__name__}: {args.exc_value}", file=sys.stderr)
+    else:
+        threading.__excepthook__(args)
+
+
 @contextlib.contextmanager
 def one_line_errors(show_traceback: bool = False) -> Iterator[None]:
     """Around a tool's main function: end the process with one line for an error that its user can mend.
@@ -78,6 +87,8 @@ def one_line_errors(show_traceback: bool = False) -> Iterator[None]:
     Args:
         show_traceback: let these pass too (`--traceback`).
     """
+    if not show_traceback:
+        threading.excepthook = _one_line_of_thread
     try:
         yield
     except (UserError, OSError) as error:

@@ -29,6 +29,7 @@ from vdet_ssl.engine.hooks import DueEvaluation, EvalHook, LRSchedule, PeriodicC
 from vdet_ssl.engine.output_dir import due_evaluation, save_config
 from vdet_ssl.engine.train_loop import StepTrainer
 from vdet_ssl.errors import CheckpointError, ConfigError, is_users_error
+from vdet_ssl.files import naming
 from vdet_ssl.solver import build_lr_multiplier, build_optimizer
 
 logger = logging.getLogger(__name__)
@@ -192,7 +193,8 @@ class VideoTrainer(TrainerBase):
         return ret
 
     def build_writers(self) -> list[EventWriter]:
-        return default_writers(self.cfg.OUTPUT_DIR, self.max_iter)
+        with naming(f"{self.cfg.OUTPUT_DIR}/metrics.json"):
+            return default_writers(self.cfg.OUTPUT_DIR, self.max_iter)
 
     def evaluate(self) -> dict:
         self.last_results = self.test(self.cfg, self.model, self.evaluations)
