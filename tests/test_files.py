@@ -98,8 +98,8 @@ HOLD = """
 import os, sys, time
 from vdet_ssl.files import hold_lock
 hold_lock(sys.argv[1], "taken")
-if os.fork():
-    print(flush=True)  # the child lives on, as a worker in the middle of a video does
+if os.fork() == 0:
+    print(flush=True)  # this child lives on, as a worker in the middle of a video does
 time.sleep(60)
 """
 
