@@ -26,7 +26,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from vdet_ssl.errors import ConfigError, DataError, VideoError, one_line_errors
+from vdet_ssl.errors import DISK_IS_FULL, ConfigError, DataError, VideoError, one_line_errors
+from vdet_ssl.files import hold_lock
 
 # Heavy imports stand where they are used: --help takes no time.
 
@@ -42,7 +43,7 @@ def prepare(record: Row, options: argparse.Namespace) -> Row:
         options: the command line.
     """
     from vdet_ssl.data.datasets.manifest import examine
-    from vdet_ssl.data.video.transcode import DISK_IS_FULL, transcode
+    from vdet_ssl.data.video.transcode import transcode
 
     source, target = record["file_name"], record["target"]
     row = examine(source, timeout_s=options.timeout)
@@ -270,6 +271,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if record["target"] and record["path"] not in ours and os.path.lexists(record["target"]):
             raise ConfigError(f"{record['target']} is there already, of something else; write the manifest elsewhere")
     parts.mkdir(parents=True, exist_ok=True)
+    hold_lock(parts / f"{index}_of_{count}.lock", f"{parts} is in use: {options.manifest} is being prepared already")
     done = done_with(rows, settings_of(options))
     todo = [record for record in mine if not is_final(record, done.get(record["path"]), options.retry_broken)]
     if todo:

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from vdet_ssl.errors import ConfigError, VideoError, one_line_errors
+from vdet_ssl.files import naming
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     from vdet_ssl.engine.predictor import ActionPredictor, proposal_records, whole_frame_records
     from vdet_ssl.engine.setup import setup_loggers
-    from vdet_ssl.structures.ava_csv import write_boxes
+    from vdet_ssl.structures.ava_csv import append_boxes
     from vdet_ssl.visualization.annotated_video import key_frames_of_table, write_annotated_video
 
     setup_loggers()
@@ -43,24 +44,27 @@ def main(args: argparse.Namespace) -> None:
     records = None if args.whole_frame else proposal_records(args.videos, args.proposals)
     predictor = ActionPredictor(args.config_file, label_map=args.label_map, overrides=args.opts)
     args.output.mkdir(parents=True, exist_ok=True)
-    detections, broken = {}, []
-    for path in args.videos:
+    rows, broken, num_key_frames, num_detections = args.output / "detections.csv", [], 0, 0
+    rows.unlink(missing_ok=True)
+    rows.touch()
+    for path in sorted(args.videos, key=lambda path: path.stem):  # the order of the rows
         try:
             records_here = whole_frame_records(path) if records is None else records[path]
             if not records_here:
                 print(f"{path}: no people in {args.proposals}, nothing to detect")
                 continue
-            found = predictor.detect(records_here)
-            detections |= found
+            table = predictor.table(predictor.detect(records_here))
+            append_boxes(rows, table)  # as it goes: what comes later may fail
+            num_key_frames, num_detections = num_key_frames + len(table.key_frames), num_detections + len(table)
             options = {"top_k": args.top_k, "min_score": args.min_score}
-            shown = key_frames_of_table(predictor.table(found), predictor.class_names, path.stem, **options)
-            write_annotated_video(path, args.output / f"{path.stem}_annotated.mp4", shown)
-            print(args.output / f"{path.stem}_annotated.mp4")
+            shown = key_frames_of_table(table, predictor.class_names, path.stem, **options)
+            annotated = args.output / f"{path.stem}_annotated.mp4"
+            with naming(annotated):
+                write_annotated_video(path, annotated, shown)
+            print(annotated)
         except VideoError as error:
             broken.append(str(error))
-    table = predictor.table(detections)
-    write_boxes(args.output / "detections.csv", table)
-    print(f"{args.output / 'detections.csv'}: {len(table)} detections at {len(table.key_frames)} key frames")
+    print(f"{rows}: {num_detections} detections at {num_key_frames} key frames")
     if broken:
         sys.exit("\n  ".join([f"{len(broken)} of {len(args.videos)} videos are broken:", *broken]))
 

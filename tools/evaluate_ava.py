@@ -18,6 +18,7 @@ import logging
 from pathlib import Path
 
 from vdet_ssl.errors import one_line_errors
+from vdet_ssl.files import atomic_write
 
 
 def parser() -> argparse.ArgumentParser:
@@ -51,8 +52,9 @@ def main(args: argparse.Namespace) -> None:
     files = args.ground_truth, args.detections, args.label_map
     result = evaluate_files(*files, args.capacity, args.excluded, as_pyslowfast=args.as_pyslowfast)
     print(result.table())
-    print(f"({result.describe()})")
-    args.output.write_text(json.dumps(result.as_dict(), indent=1) + "\n")
+    print(f"({result.describe()})", flush=True)
+    with atomic_write(args.output) as file:
+        file.write(json.dumps(result.as_dict(), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import yaml
 from tabulate import tabulate
 
 from vdet_ssl.errors import one_line_errors
+from vdet_ssl.files import atomic_write
 from vdet_ssl.visualization.metrics_file import read_metrics
 
 TOOLS = Path(__file__).resolve().parent
@@ -84,7 +85,9 @@ def run_folder(config, seed, output):
 
 
 def is_finished(folder):
-    return (folder / "model_final.pth").is_file()
+    from vdet_ssl.engine.output_dir import is_finished  # takes seconds to import
+
+    return is_finished(folder)
 
 
 def run_all(studies, args):
@@ -120,7 +123,8 @@ def launch(config, folder, overrides, args):
         print(f"finished: {folder}")
         return False
     folder.mkdir(parents=True, exist_ok=True)
-    record.write_text(job)
+    with atomic_write(record) as file:
+        file.write(job)
     print(f"running: {folder}", flush=True)
     with open(folder / "stdout.txt", "a") as stdout:
         code = subprocess.call([*command, *shlex.split(job)], stdout=stdout, stderr=subprocess.STDOUT)
@@ -171,10 +175,11 @@ def format_study(study, args):
     lines, columns = {}, []
     for row in study.rows:
         key = tuple((name, value) for name, value in row.settings.items() if name != study.across)
+        lines.setdefault(key, {})
         for name, text in row_cells(row, study.metrics, args).items():
             column = f"{row.settings[study.across]} {name}" if study.across else name
             columns += [column] if column not in columns else []
-            lines.setdefault(key, {})[column] = text
+            lines[key][column] = text
     settings = list(dict(next(iter(lines))))
     body = [[*dict(key).values(), *(cells.get(c, "") for c in columns)] for key, cells in lines.items()]
     table = tabulate(body, headers=[*settings, *columns], tablefmt="pipe", disable_numparse=True)

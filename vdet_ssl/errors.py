@@ -5,10 +5,14 @@ Each message is one line that says what is wrong, where, and what to do.  A tool
 """
 
 import contextlib
+import errno
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
+
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class UserError(Exception):
@@ -60,20 +64,35 @@ class NotFiniteError(UserError, FloatingPointError):
     """A loss or a gradient is NaN or infinite; the message names the inputs and a file that reproduces it."""
 
 
+def is_users_error(error: BaseException) -> bool:
+    """Whether it is a `UserError`, or an `OSError` about a file (missing, not readable) or a full disk."""
+    is_about_file = isinstance(error, OSError) and (error.filename is not None or error.errno in DISK_IS_FULL)
+    return isinstance(error, UserError) or is_about_file
+
+
+def _one_line_of_thread(args: threading.ExceptHookArgs) -> None:
+    """Say in one line what ended a thread, such as the one of tensorboard that writes, if the user can mend it."""
+    if args.exc_value is not None and is_users_error(args.exc_value):
+        print(f"{args.exc_type.__name__}: {args.exc_value}", file=sys.stderr)
+    else:
+        threading.__excepthook__(args)
+
+
 @contextlib.contextmanager
 def one_line_errors(show_traceback: bool = False) -> Iterator[None]:
     """Around a tool's main function: end the process with one line for an error that its user can mend.
 
-    That is any `UserError`, and an `OSError` about a file (missing, not readable, disk full); all others pass.  An
-    interrupted tool (Ctrl-C) says so.
+    Those are what `is_users_error` takes for one; all others pass.  An interrupted tool (Ctrl-C) says so.
 
     Args:
         show_traceback: let these pass too (`--traceback`).
     """
+    if not show_traceback:
+        threading.excepthook = _one_line_of_thread
     try:
         yield
     except (UserError, OSError) as error:
-        if show_traceback or (isinstance(error, OSError) and error.filename is None):
+        if show_traceback or not is_users_error(error):
             raise
         sys.exit(f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:

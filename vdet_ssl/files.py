@@ -36,24 +36,31 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
     # A name that nobody can know before, and "x", which follows no link: nothing can be planted there.
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PARTIAL}")
     try:
-        with open(partial, mode.replace("w", "x"), encoding=encoding) as file:
+        with naming(path, partial), open(partial, mode.replace("w", "x"), encoding=encoding) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except BaseException as error:
+    except BaseException:
         partial.unlink(missing_ok=True)
-        cause = _os_error(error)
-        if cause is None or cause.filename not in (None, str(partial)):
+        raise
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike[str], instead_of: str | os.PathLike[str] = "") -> Iterator[None]:
+    """In this context an OSError that names no file, as those of `write`, names this one (or this one instead of another).
+
+    So does what torch's zip writer raises after an OSError.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        cause: BaseException | None = error
+        while type(cause) is RuntimeError:
+            cause = cause.__context__
+        if not isinstance(cause, OSError) or cause.filename not in (None, "", os.fspath(instead_of)):
             raise
-        raise OSError(cause.errno, cause.strerror, str(path)) from error
-
-
-def _os_error(error: BaseException | None) -> OSError | None:
-    """Return the OSError that an error is, or came from: torch's zip writer raises another one after it."""
-    while error is not None and not isinstance(error, OSError):
-        error = error.__context__ if isinstance(error, RuntimeError) else None
-    return error
+        raise OSError(cause.errno, cause.strerror, os.fspath(path)) from error
 
 
 def remove_partial_files(folder: Path) -> None:

@@ -16,7 +16,7 @@ from vdet_ssl.data.video.info import Deadline
 from vdet_ssl.data.video.packets import PacketReader
 from vdet_ssl.data.video.reader import decode_clips, probe
 from vdet_ssl.data.video.transcode import transcode
-from vdet_ssl.errors import UserError, VideoError
+from vdet_ssl.errors import ConfigError, UserError, VideoError
 
 SCRIPT = Path(__file__).resolve().parents[2] / "datasets" / "prepare_videos.py"
 
@@ -96,6 +96,20 @@ def test_shards_make_the_same_manifest(prepare, collection, tmp_path):
     prepare(collection, tmp_path / "shards.parquet", "--shard", "0/2")
     whole, shards = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("whole", "shards"))
     pd.testing.assert_frame_equal(whole, shards)
+
+
+def test_two_preparations_of_one_part_are_refused(prepare, collection, tmp_path):
+    parts = tmp_path / "all.parquet.parts"
+    parts.mkdir()
+    hold = "import sys, time; from vdet_ssl.files import hold_lock; hold_lock(sys.argv[1], ''); print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", hold, str(parts / "0_of_2.lock")], stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(ConfigError, match="is being prepared already"):
+            prepare(collection / "train.csv", tmp_path / "all.parquet", "--shard", "0/2")
+        prepare(collection / "train.csv", tmp_path / "all.parquet", "--shard", "1/2")
+        other.kill()
+    prepare(collection / "train.csv", tmp_path / "all.parquet", "--shard", "0/2")
+    assert (tmp_path / "all.parquet").exists()
 
 
 def test_time_limit_counts_as_broken(prepare, collection, tmp_path):

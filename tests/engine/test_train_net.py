@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import pickle
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -339,3 +340,17 @@ def test_the_detector_overfits_a_toy_of_three_classes_and_runs_on_a_bare_video(t
     scores = {int(row.split(",")[6]): float(row.split(",")[7]) for row in first}
     assert max(scores, key=scores.get) == 1
     assert (tmp_path / "bare/v0_annotated.mp4").stat().st_size > 1000
+
+    # A full disk: what was detected is there, in whole rows.
+    rows = (tmp_path / "bare/detections.csv").read_text()
+    limit = 2 * len(rows)
+    assert limit < (tmp_path / "bare/v0_annotated.mp4").stat().st_size
+    command[command.index("--videos") + 1 : command.index("--proposals")] = [toy / "movies/v0.mp4"]
+
+    def fill_disk():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+
+    done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, preexec_fn=fill_disk)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1].endswith(f"File too large: '{tmp_path}/bare/v0_annotated.mp4'")
+    assert (tmp_path / "bare/detections.csv").read_text() == rows

@@ -3,6 +3,7 @@ import heapq
 import json
 import logging
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -350,11 +351,17 @@ def files(tmp_path):
     return tmp_path
 
 
-def run_tool(folder, *arguments):
+def run_tool(folder, *arguments, file_bytes=resource.RLIM_INFINITY):
     command = [sys.executable, ROOT / "tools/evaluate_ava.py", "--ground-truth", "gt.csv", "--label-map", "list.pbtxt"]
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
     return subprocess.run(
-        [*command, *arguments], check=False, cwd=folder, env=environment, capture_output=True, text=True
+        [*command, *arguments],
+        check=False,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, resource.RLIM_INFINITY)),
     )
 
 
@@ -371,6 +378,15 @@ def test_tool(files):
         and "say, loudly" in done.stdout
         and "the 5 (box, class)" in done.stdout
     )
+
+
+def test_the_tool_prints_before_it_writes(files):
+    """As on a disk that is full, here for every file that has something in it."""
+    (files / "results.json").write_text("of before")
+    done = run_tool(files, "--detections", "det.csv", "--output", "results.json", file_bytes=0)
+    assert "mAP" in done.stdout
+    assert done.stderr.strip().splitlines()[-1] == "OSError: [Errno 27] File too large: 'results.json'"
+    assert (files / "results.json").read_text() == "of before"
 
 
 def test_tool_without_capacity(files):

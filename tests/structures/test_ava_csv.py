@@ -1,4 +1,5 @@
 import gzip
+import resource
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from vdet_ssl.errors import AvaFormatError
 from vdet_ssl.structures.ava_csv import (
     NO_ACTION,
     BoxTable,
+    append_boxes,
     key_frame_id,
     line_of_row,
     read_boxes,
@@ -123,6 +125,27 @@ def test_what_is_written_is_read_to_the_last_digit(tmp_path, first):
     assert again.key_frames == frames
     for name in ("key", "boxes", "action_id", "score"):
         np.testing.assert_array_equal(getattr(again, name), getattr(table, name))
+
+
+def test_rows_are_appended_all_or_none(tmp_path):
+    path, limits = tmp_path / "out.csv", resource.getrlimit(resource.RLIMIT_FSIZE)
+    first, second = (BoxTable([(name, "1")], np.zeros(9, np.int64), *rest(9)) for name in "ab")
+    append_boxes(path, first)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"out\.csv"):
+            append_boxes(path, second)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert read_boxes(str(path)).key_frames == [("a", "1")] and len(read_boxes(str(path))) == 9
+    append_boxes(path, second)
+    write_boxes(tmp_path / "whole.csv", BoxTable([("a", "1"), ("b", "1")], np.repeat([0, 1], 9), *rest(18)))
+    assert path.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def rest(num):
+    """Boxes, action ids and scores of as many rows."""
+    return np.tile([0.1, 0.2, 0.3, 0.4], (num, 1)), np.ones(num, np.int64), np.full(num, 0.5)
 
 
 def test_nothing_to_write(tmp_path):

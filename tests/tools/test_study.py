@@ -6,6 +6,7 @@ import statistics
 from pathlib import Path
 
 import pytest
+import torch
 
 from vdet_ssl.visualization.metrics_file import read_metrics
 
@@ -42,7 +43,7 @@ def write_run(folder, *lines, finished=True):
     folder.mkdir(parents=True)
     (folder / "metrics.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
     if finished:
-        (folder / "model_final.pth").touch()
+        torch.save({}, folder / "model_final.pth")
 
 
 def cells(text):
@@ -123,6 +124,36 @@ def test_finished_runs_are_skipped_and_other_overrides_refused(study, table, tmp
     (folder / "command.txt").write_text("--config-file another.yaml")
     with pytest.raises(SystemExit, match="holds another run"):
         study.main(["run", str(config), "--output", str(output), "SOLVER.MAX_EPOCHS", "3"])
+
+
+def test_a_torn_model_or_an_evaluation_that_is_due_is_not_finished(study, tmp_path):
+    write_run(tmp_path / "run")
+    assert study.is_finished(tmp_path / "run")
+    (tmp_path / "run/evaluation_due").write_text("20")
+    assert not study.is_finished(tmp_path / "run")
+    (tmp_path / "run/evaluation_due").unlink()
+    model = tmp_path / "run/model_final.pth"
+    model.write_bytes(model.read_bytes()[:-30])
+    assert not study.is_finished(tmp_path / "run")
+
+
+def test_single_configs_have_a_table_with_or_without_figures(study, table, tmp_path, capsys):
+    output, config = tmp_path / "runs", table / "byol_rho1.yaml"
+    assert cells(show(study, capsys, config, "--output", output))[1] == [str(config), "missing"]
+    write_run(study.run_folder(config, 0, output), {"iteration": 20, "total_loss": 1.0})
+    assert cells(show(study, capsys, config, "--output", output)) == [["config"], [str(config)]]
+
+
+def test_half_lines_of_metrics_are_left_out(study, table, tmp_path, capsys):
+    output, config = tmp_path / "runs", table / "byol_rho1.yaml"
+    folder = study.run_folder(config, 0, output)
+    write_run(folder, {"iteration": 20, "knn/top1_init": 10.0, "knn/top1": 50.0})
+    whole = (folder / "metrics.json").read_text()
+    half = '{"iteration": 40, "knn/to'
+    for text in (whole + half, half + whole, half):  # killed; killed and resumed; nothing else
+        (folder / "metrics.json").write_text(text)
+        row = cells(show(study, capsys, config, "--output", output))[1]
+        assert row == ([str(config)] if text == half else [str(config), "10.0 -> 50.0"])
 
 
 @pytest.mark.slow

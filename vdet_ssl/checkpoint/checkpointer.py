@@ -4,7 +4,9 @@ import logging
 import math
 import os
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +16,9 @@ from tabulate import tabulate
 from torch import nn
 
 from vdet_ssl.checkpoint.read import check_weights, read_checkpoint
-from vdet_ssl.errors import CheckpointError
+from vdet_ssl.checkpoint.whole import LAST, newest_checkpoint
+from vdet_ssl.errors import CheckpointError, NotFiniteError
+from vdet_ssl.files import atomic_write
 
 
 @dataclass
@@ -34,6 +38,8 @@ class VideoCheckpointer(DetectionCheckpointer):
     by its own names, as a state dict of the backbone alone has them;
     a momentum encoder that is not in the checkpoint starts as the encoder.  After loading, a table says what was
     loaded, what was not and why.
+
+    Each file is whole or not there.  A model whose weights are not finite is never saved.
 
     Args:
         model: the model, possibly in DistributedDataParallel.
@@ -57,6 +63,64 @@ class VideoCheckpointer(DetectionCheckpointer):
         self.min_coverage = min_coverage
         self.whole_model = whole_model
         self._path = ""
+        self._resumes = False
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Save model and checkpointables as `<save_dir>/<name>.pth`, and name it in `last_checkpoint`.
+
+        Raises:
+            NotFiniteError: the weights are not finite, and were not saved.
+            OSError: the file cannot be written; the checkpoints before it are as they were.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
+        path = Path(self.save_dir) / f"{name}.pth"
+        weights = self.model.state_dict()
+        self._check_finite(path, weights)
+        others = {key: value.state_dict() for key, value in self.checkpointables.items()}
+        self.logger.info(f"Saving checkpoint to {path}")
+        with atomic_write(path, "wb") as file:
+            torch.save({"model": weights, **others, **kwargs}, file)
+        self.tag_last_checkpoint(path.name)
+
+    def _check_finite(self, path: Path, weights: Mapping[str, torch.Tensor]) -> None:
+        parameters = {name for name, _ in self.model.named_parameters()}
+        wrong = [
+            name
+            for name, tensor in weights.items()  # of buffers, some are infinite by design
+            if (~tensor.isfinite() if name in parameters else tensor.isnan()).any()
+        ]
+        if wrong:
+            last = self.get_checkpoint_file()
+            raise NotFiniteError(
+                f"{path} is not written: {wrong[0]} and {len(wrong) - 1} more of the model are NaN or infinite.  "
+                + (f"The last checkpoint is {last}" if last else "There is no checkpoint before it")
+            )
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        with atomic_write(Path(self.save_dir) / LAST) as file:
+            file.write(last_filename_basename)
+
+    def has_checkpoint(self) -> bool:
+        return self.get_checkpoint_file() != ""
+
+    def get_checkpoint_file(self) -> str:
+        """Return the newest whole checkpoint in `save_dir`; "": there is none.
+
+        Raises:
+            CheckpointError: see `newest_checkpoint`.
+        """
+        return str(newest_checkpoint(self.save_dir) or "")
+
+    def resume(self, path: str) -> None:
+        """Load all of a checkpoint that a training of the very same model wrote.
+
+        Raises:
+            CheckpointError: it does not fit, or is not of a training.
+        """
+        self._resumes = True
+        self.load(path)
+        self._resumes = False
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         self._path = path
@@ -75,6 +139,8 @@ class VideoCheckpointer(DetectionCheckpointer):
     def _load_model(self, checkpoint: dict[str, Any]) -> _IncompatibleKeys:
         weights = check_weights(checkpoint.pop("model"), self._path)
         state = self.model.state_dict()
+        if self._resumes:
+            self._check_same(checkpoint, state, weights)
         matches = match_weights(state, weights)
         report(self._path, matches, unused={*weights} - {m.source for m in matches})
         self._check_coverage(matches)
@@ -82,6 +148,27 @@ class VideoCheckpointer(DetectionCheckpointer):
             {m.name: weights[m.source] for m in matches if m.source and not m.problem}, strict=False
         )
         return _IncompatibleKeys([], [], [])  # the table above said it all
+
+    def _check_same(self, checkpoint: dict, state: dict[str, torch.Tensor], weights: dict[str, torch.Tensor]) -> None:
+        """Raise CheckpointError if a checkpoint is not of a training of this very model."""
+        if missing := [name for name in self.checkpointables if name not in checkpoint]:
+            raise CheckpointError(
+                f"{self._path} cannot be resumed, it has no state of a training ({', '.join(missing)}): give it as "
+                "MODEL.WEIGHTS, without --resume"
+            )
+        problems = [
+            f"{m.name} ({m.problem or 'not in the checkpoint'})"
+            for m in match_weights(state, weights)
+            if m.problem or m.source != m.name
+        ]
+        problems += [f"{name} (not in the model)" for name in weights if name not in state]
+        if problems:
+            more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+            raise CheckpointError(
+                f"{self._path} is of another model than this config's, and cannot be resumed: {', '.join(problems[:3])}"
+                f"{more}.  Take the config that it was trained with, or start from its weights (MODEL.WEIGHTS) in "
+                "another OUTPUT_DIR"
+            )
 
     def _check_coverage(self, matches: list[Match]) -> None:
         part, least = ("model", 1.0) if self.whole_model else ("backbone", self.min_coverage)

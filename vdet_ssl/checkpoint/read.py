@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from vdet_ssl.checkpoint.whole import damage
 from vdet_ssl.errors import CheckpointError
 
 # Where a checkpoint has its weights: ours and detectron2's, Lightning's and many others', PySlowFast's and pycls'.
@@ -87,7 +88,7 @@ def _refuse_other_formats(path: str, name: str) -> None:
     elif path.endswith(".safetensors") or head[8:9] == b"{":
         what = "is a safetensors file: save safetensors.torch.load_file(path) with torch.save, and give that file"
     elif head.startswith(b"PK"):
-        what = _other_archive(path)
+        what = _other_archive(path) or damage(path)
     if what:
         raise CheckpointError(f"{name} {what}")
 

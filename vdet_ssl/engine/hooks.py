@@ -6,6 +6,10 @@ import torch
 from detectron2.engine import HookBase, hooks
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
+from detectron2.utils.events import EventWriter
+
+from vdet_ssl.engine.output_dir import due_evaluation, forget_due_evaluation, note_due_evaluation
+from vdet_ssl.files import naming
 
 
 class LRSchedule(HookBase):
@@ -42,14 +46,92 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
         super().after_step()
 
 
-class PeriodicWriter(hooks.PeriodicWriter):
-    """detectron2's, which writes after the first iteration too: people see early whether all is well."""
+class DueEvaluation(HookBase):
+    """Notes in OUTPUT_DIR that an evaluation is due, before the checkpoint of its iteration is saved.
+
+    So a run that is killed in an evaluation makes up for it when it is resumed.
+
+    Args:
+        output_dir: the folder.
+        period: iterations between two evaluations; 0: only the last one evaluates.
+    """
+
+    def __init__(self, output_dir: str, period: int) -> None:
+        self.output_dir, self.period = output_dir, period
 
     def after_step(self) -> None:
-        if self.trainer.iter == self.trainer.start_iter and self.trainer.iter + 1 < self.trainer.max_iter:
-            for writer in self._writers:
-                writer.write()
-        super().after_step()
+        done = self.trainer.iter + 1
+        is_due = done == self.trainer.max_iter or (self.period > 0 and done % self.period == 0)
+        if is_due and comm.is_main_process():
+            note_due_evaluation(self.output_dir, done)
+
+
+class EvalHook(hooks.EvalHook):
+    """detectron2's, which evaluates after a resume what was due before it, and nothing after a failure.
+
+    Args:
+        output_dir: where `DueEvaluation` notes what is due.
+        period: iterations between two evaluations; 0: only the last one evaluates.
+        eval_function: () -> nested dict of metrics.
+    """
+
+    def __init__(self, output_dir: str, period: int, eval_function: Callable[[], dict]) -> None:
+        super().__init__(period, eval_function)
+        self.output_dir = output_dir
+        self.is_evaluated = False
+
+    def before_train(self) -> None:
+        start = self.trainer.start_iter
+        due = comm.all_gather(due_evaluation(self.output_dir))[0]
+        if due == start < self.trainer.max_iter:
+            self.trainer.storage.iter = start - 1  # its figures are those of the iteration before
+            self._do_eval()
+            self.trainer.storage.iter = start
+
+    def _do_eval(self) -> None:
+        super()._do_eval()
+        self.is_evaluated = True
+
+    def after_train(self) -> None:
+        if self.trainer.iter >= self.trainer.max_iter:
+            super().after_train()
+
+    def forget_due(self) -> None:
+        """To be called when figures have been written: what was evaluated is not due any more."""
+        if self.is_evaluated:
+            forget_due_evaluation(self.output_dir)
+            self.is_evaluated = False
+
+
+class PeriodicWriter(hooks.PeriodicWriter):
+    """detectron2's, which writes after the first iteration too: people see early whether all is well.
+
+    Args:
+        writers: of metrics.
+        path: of their file.
+        period: iterations between two times that they write.
+        written: called after they have written.
+    """
+
+    def __init__(self, writers: list[EventWriter], path: str, period: int, written: Callable[[], None]) -> None:
+        super().__init__(writers, period)
+        self.path = path
+        self.written = written
+
+    def after_step(self) -> None:
+        is_first = self.trainer.iter == self.trainer.start_iter and self.trainer.iter + 1 < self.trainer.max_iter
+        with naming(self.path):
+            if is_first:
+                for writer in self._writers:
+                    writer.write()
+            super().after_step()
+        if (self.trainer.iter + 1) % self._period == 0:
+            self.written()
+
+    def after_train(self) -> None:
+        with naming(self.path):
+            super().after_train()
+        self.written()
 
 
 class InitialEval(HookBase):

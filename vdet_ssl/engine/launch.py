@@ -11,7 +11,7 @@ from detectron2.engine.launch import _find_free_port
 from detectron2.engine.launch import launch as launch_on_gpus
 from detectron2.utils import comm
 
-from vdet_ssl.errors import ConfigError, UserError
+from vdet_ssl.errors import ConfigError, UserError, is_users_error
 
 
 def launch(
@@ -27,7 +27,7 @@ def launch(
     Without a GPU the processes share one machine's CPU and talk through gloo.
 
     Raises:
-        UserError: the first that one of the processes raised.
+        UserError, OSError: the first that one of the processes raised.
     """
     _refuse_other_launchers()
     if num_gpus_per_machine * num_machines <= 1:
@@ -78,8 +78,9 @@ def _passing_errors_on(main_func: Callable, errors: Any, args: tuple) -> None:
     """Run in a process of its own; errors that a user can mend are handed to the process that started it."""
     try:
         main_func(*args)
-    except UserError as error:
-        errors.put(error)
+    except (UserError, OSError) as error:
+        if is_users_error(error):
+            errors.put(error)
         raise
 
 

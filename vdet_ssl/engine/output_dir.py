@@ -1,16 +1,21 @@
 """OUTPUT_DIR: one run at a time in a folder, and no run's results replaced without being asked to."""
 
 import logging
+import os
 import shutil
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
+from vdet_ssl.checkpoint.whole import FINAL, damage
+from vdet_ssl.config import CfgNode
 from vdet_ssl.errors import ConfigError
+from vdet_ssl.files import atomic_write, hold_lock, remove_partial_files
 
 _CHECKPOINTS = ("last_checkpoint", "model_*.pth")
-_OTHERS = ("metrics.json", "events.out.tfevents.*", "log.txt*", "broken_videos.csv", "not_finite_*.pth", "inference")
-_held: dict[Path, FileLock] = {}  # until this process ends, however it ends
+_DUE = "evaluation_due"
+_OTHERS = (
+    *("metrics.json", "events.out.tfevents.*", "log.txt*", "broken_videos.csv", "not_finite_*.pth", "inference"),
+    _DUE,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +34,7 @@ def claim(output_dir: str, *, resume: bool, overwrite: bool) -> None:
     folder = Path(output_dir).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     _lock(folder)
+    remove_partial_files(folder)
     if resume:
         return
     if not overwrite and _matching(folder, _CHECKPOINTS):
@@ -48,18 +54,45 @@ def evaluation_folder(output_dir: str, weights: str) -> str:
     return str(Path(output_dir) / f"eval_{Path(weights).stem}")
 
 
+def save_config(cfg: CfgNode) -> None:
+    """Write the config to OUTPUT_DIR/config.yaml."""
+    folder = Path(cfg.OUTPUT_DIR)
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_write(folder / "config.yaml") as file:
+        file.write(cfg.dump())
+
+
+def is_finished(output_dir: str | os.PathLike[str]) -> bool:
+    """Whether a training in this folder came to its end: its last checkpoint is whole, and no evaluation is due."""
+    final = Path(output_dir) / FINAL
+    return final.exists() and not damage(final) and due_evaluation(output_dir) is None
+
+
+# An evaluation comes after the checkpoint of its iteration; a file says until its figures are written that it is due.
+
+
+def note_due_evaluation(output_dir: str, iterations: int) -> None:
+    """Note that an evaluation is due after this number of iterations."""
+    with atomic_write(Path(output_dir) / _DUE) as file:
+        file.write(str(iterations))
+
+
+def due_evaluation(output_dir: str | os.PathLike[str]) -> int | None:
+    """Return after how many iterations an evaluation is due whose figures are not written; None: there is none."""
+    path = Path(output_dir) / _DUE
+    return int(path.read_text()) if path.exists() else None
+
+
+def forget_due_evaluation(output_dir: str) -> None:
+    """Note that its figures are written."""
+    (Path(output_dir) / _DUE).unlink(missing_ok=True)
+
+
 def _lock(folder: Path) -> None:
-    if folder in _held:
-        return
-    lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ConfigError(f"OUTPUT_DIR {folder} is in use by another run; choose another one") from None
-    except (OSError, NotImplementedError) as error:
+        hold_lock(folder / ".lock", f"OUTPUT_DIR {folder} is in use by another run; choose another one")
+    except OSError as error:
         logger.warning(f"OUTPUT_DIR {folder} cannot be locked ({error}): a second run in it would not be noticed")
-        return
-    _held[folder] = lock
 
 
 def _matching(folder: Path, patterns: tuple[str, ...]) -> list[Path]:

@@ -1,8 +1,10 @@
 """The task of self-supervised pre-training."""
 
 import functools
+import logging
 from typing import Any, cast
 
+from detectron2.modeling import META_ARCH_REGISTRY
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -18,6 +20,8 @@ from vdet_ssl.engine.trainer import Evaluation, VideoTrainer
 from vdet_ssl.errors import ConfigError
 from vdet_ssl.evaluation.knn import KNNEvaluator
 from vdet_ssl.modeling.ssl import SSLMethod
+
+logger = logging.getLogger(__name__)
 
 
 class SSLTrainer(VideoTrainer):
@@ -73,7 +77,13 @@ class SSLTrainer(VideoTrainer):
         cast(SSLMethod, unwrapped).check_batch(self.cfg.SOLVER.IMS_PER_BATCH)
         on_model = self.cfg.INPUT.AUGMENTATION_DEVICE == "model"
         augment = functools.partial(augment_batch, device=self.cfg.MODEL.DEVICE) if on_model else None
-        max_iter = self.cfg.SOLVER.MAX_ITER
+        max_iter, accumulated = self.cfg.SOLVER.MAX_ITER, self.cfg.SOLVER.ACCUMULATION_STEPS
+        if accumulated > 1 and META_ARCH_REGISTRY.get(self.cfg.MODEL.META_ARCHITECTURE).compares_batch:
+            logger.warning(
+                f"SOLVER.ACCUMULATION_STEPS {accumulated}: {self.cfg.MODEL.META_ARCHITECTURE} compares the "
+                f"{self.cfg.SOLVER.IMS_PER_BATCH} videos of each batch among themselves; the loss is not that of one batch "
+                f"of {accumulated * self.cfg.SOLVER.IMS_PER_BATCH}"
+            )
         return SSLStepTrainer(
             model, data_loader, optimizer, max_iter=max_iter, augment=augment, **self.step_arguments()
         )

@@ -13,7 +13,8 @@ from detectron2.utils.events import get_event_storage
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from vdet_ssl.errors import NotFiniteError
+from vdet_ssl.errors import CheckpointError, NotFiniteError
+from vdet_ssl.files import atomic_write
 
 Batch = list[dict[str, Any]]
 
@@ -139,7 +140,8 @@ class StepTrainer(TrainerBase):
         rank = comm.get_rank()
         dump = self.dump_dir / f"not_finite_iter{self.iter}_rank{rank}.pth"
         state = {"iteration": self.iter, "rank": rank, "batches": batches, "model": self.module.state_dict()}
-        torch.save(state, dump)
+        with atomic_write(dump, "wb") as file:
+            torch.save(state, file)
         names = [x.get("file_name", x.get("video_id")) for batch in batches for x in batch]
         raise NotFiniteError(
             f"iteration {self.iter}: {', '.join(wrong)} is NaN or infinite "
@@ -152,9 +154,30 @@ class StepTrainer(TrainerBase):
         return {**super().state_dict(), **own}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where `state_dict` was called.
+
+        Raises:
+            CheckpointError: it is of another optimizer.
+        """
         super().load_state_dict(state_dict)
+        _check_groups(state_dict["optimizer"]["param_groups"], self.optimizer.param_groups)
         self.optimizer.load_state_dict(state_dict["optimizer"])
-        self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
+        if state_dict["grad_scaler"]:  # else it was written without mixed precision
+            self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
+
+
+def _check_groups(saved: list[dict[str, Any]], own: list[dict[str, Any]]) -> None:
+    """Raise CheckpointError if an optimizer's groups differ; but the learning rate may, a function of progress."""
+    problems = [] if len(saved) == len(own) else [f"{len(saved)} groups of parameters (now {len(own)})"]
+    for then, now in zip(saved, own, strict=False):
+        then, now = ({**group, "params": len(group["params"]), "lr": None} for group in (then, now))
+        problems += [
+            f"{name} {then[name]} (now {now[name]})" for name in then if then[name] != now.get(name, then[name])
+        ]
+    if problems:
+        raise CheckpointError(
+            f"The checkpoint is of an optimizer with {', '.join(problems)}: resume with the SOLVER keys of its training"
+        )
 
 
 class SSLStepTrainer(StepTrainer):

@@ -1,5 +1,6 @@
 """A trainer is a task: one class says everything about it, and the tools find it by the model that it trains."""
 
+import contextlib
 import datetime
 import logging
 import time
@@ -24,14 +25,19 @@ from vdet_ssl.data.build import build_test_loader, build_train_loader, load_test
 from vdet_ssl.data.datasets import dataset_kind, dataset_metadata
 from vdet_ssl.data.loading.loaders import EvaluationLoader, TrainLoader
 from vdet_ssl.data.records import Mapper
-from vdet_ssl.engine.hooks import LRSchedule, PeriodicCheckpointer, PeriodicWriter
+from vdet_ssl.engine.hooks import DueEvaluation, EvalHook, LRSchedule, PeriodicCheckpointer, PeriodicWriter
+from vdet_ssl.engine.output_dir import due_evaluation, save_config
 from vdet_ssl.engine.train_loop import StepTrainer
-from vdet_ssl.errors import CheckpointError, ConfigError, UserError
+from vdet_ssl.errors import CheckpointError, ConfigError, is_users_error
+from vdet_ssl.files import naming
 from vdet_ssl.solver import build_lr_multiplier, build_optimizer
 
 logger = logging.getLogger(__name__)
 
 Evaluation = tuple[EvaluationLoader, DatasetEvaluator]
+
+# What a training that goes on has to have in common with its beginning, beside the model.
+_KEPT = ("SEED", "SOLVER.IMS_PER_BATCH", "SOLVER.ACCUMULATION_STEPS")
 
 
 class VideoTrainer(TrainerBase):
@@ -172,19 +178,23 @@ class VideoTrainer(TrainerBase):
 
     def build_hooks(self) -> list[Any]:
         cfg = self.cfg
-        ret = [
-            hooks.IterationTimer(),
-            LRSchedule(self.step.optimizer, cfg.SOLVER.BASE_LR, build_lr_multiplier(cfg)),
-            PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD),
-        ]
+        schedule = LRSchedule(self.step.optimizer, cfg.SOLVER.BASE_LR, build_lr_multiplier(cfg))
+        checkpointer = PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD)
+        ret: list[Any] = [hooks.IterationTimer(), schedule]
         if self.evaluations:
-            ret.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self.evaluate))
+            evaluation = EvalHook(cfg.OUTPUT_DIR, cfg.TEST.EVAL_PERIOD, self.evaluate)
+            ret += [DueEvaluation(cfg.OUTPUT_DIR, cfg.TEST.EVAL_PERIOD), checkpointer, evaluation]
+            written = evaluation.forget_due
+        else:
+            ret.append(checkpointer)
+            written = _nothing
         if comm.is_main_process():
-            ret.append(PeriodicWriter(self.build_writers(), period=20))
+            ret.append(PeriodicWriter(self.build_writers(), f"{cfg.OUTPUT_DIR}/metrics.json", 20, written))
         return ret
 
     def build_writers(self) -> list[EventWriter]:
-        return default_writers(self.cfg.OUTPUT_DIR, self.max_iter)
+        with naming(f"{self.cfg.OUTPUT_DIR}/metrics.json"):
+            return default_writers(self.cfg.OUTPUT_DIR, self.max_iter)
 
     def evaluate(self) -> dict:
         self.last_results = self.test(self.cfg, self.model, self.evaluations)
@@ -196,10 +206,18 @@ class VideoTrainer(TrainerBase):
         Raises:
             CheckpointError: it does not fit.
         """
-        self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
-        if not (resume and self.checkpointer.has_checkpoint()):
+        path = self.checkpointer.get_checkpoint_file() if resume and comm.is_main_process() else ""
+        path = comm.all_gather(path)[0]
+        if not path:
+            self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
             return
+        self.checkpointer.resume(path)
         self.start_iter = self.iter + 1
+        if self.start_iter > self.max_iter:
+            raise CheckpointError(
+                f"{path} has {self.start_iter} iterations, SOLVER.MAX_ITER is {self.max_iter}: resume with at least as "
+                "many, or train in another OUTPUT_DIR"
+            )
         if self.loader_states is None or len(self.loader_states) != comm.get_world_size():
             raise CheckpointError(
                 f"The checkpoint was written by {len(self.loader_states or [])} processes and cannot be resumed with "
@@ -209,6 +227,11 @@ class VideoTrainer(TrainerBase):
 
     def train(self) -> dict:
         """Train from `start_iter` to the end; return the last evaluation's results (main process)."""
+        if self.start_iter == self.max_iter and due_evaluation(self.cfg.OUTPUT_DIR) != self.max_iter:
+            logger.info(f"{self.cfg.OUTPUT_DIR} is finished: all {self.max_iter} iterations are done")
+            return {}
+        if comm.is_main_process():
+            save_config(self.cfg)
         logger.info(f"Starting training from iteration {self.start_iter}")
         start = time.monotonic()
         with EventStorage(self.start_iter) as self.storage:
@@ -220,13 +243,13 @@ class VideoTrainer(TrainerBase):
                     self.run_step()
                     self.after_step()
                 self.iter = self.max_iter  # tells hooks that training came to its end
-            except UserError:
-                raise  # the tool prints it, in one line
-            except Exception:
-                logger.exception("Exception during training:")
+            except BaseException as error:
+                if isinstance(error, Exception) and not is_users_error(error):  # of those the tool prints one line
+                    logger.exception("Exception during training:")
+                with contextlib.suppress(OSError):  # the disk is full, perhaps, which was the first error
+                    self.after_train()
                 raise
-            finally:
-                self.after_train()
+            self.after_train()
         if comm.is_main_process():
             self._log_summary(time.monotonic() - start)
         return self.last_results
@@ -246,12 +269,23 @@ class VideoTrainer(TrainerBase):
         self.loader_states = comm.all_gather(self.data_loader.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "_trainer": self.step.state_dict(), "loader_states": self.loader_states}
+        own = {"_trainer": self.step.state_dict(), "loader_states": self.loader_states}
+        return {**super().state_dict(), **own, "kept": {name: self.cfg.peek(name) for name in _KEPT}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for name, value in state_dict.get("kept", {}).items():
+            if self.cfg.peek(name) != value:
+                raise CheckpointError(
+                    f"The training in {self.cfg.OUTPUT_DIR} began with {name} {value}, and cannot be resumed with "
+                    f"{self.cfg.peek(name)}: take {value}, or start from its weights (MODEL.WEIGHTS) in another OUTPUT_DIR"
+                )
         super().load_state_dict(state_dict)
         self.step.load_state_dict(state_dict["_trainer"])
         self.loader_states = state_dict["loader_states"]
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 def trainer_class(cfg: CfgNode) -> type[VideoTrainer]:

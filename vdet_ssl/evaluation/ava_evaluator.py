@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from vdet_ssl.data.records import Record, Records
 from vdet_ssl.errors import DataError
+from vdet_ssl.files import atomic_write
 from vdet_ssl.metrics.ava import AVAResult, evaluate_parts
 from vdet_ssl.structures.ava_csv import BoxTable, write_parts
 from vdet_ssl.structures.ground_truth import ground_truth_table
@@ -103,8 +104,8 @@ class AVAEvaluator(DatasetEvaluator):
         os.makedirs(self.output_dir, exist_ok=True)
         tables = detections_tables(detections, list(self.class_names))
         write_parts(os.path.join(self.output_dir, "detections.csv"), tables)
-        with open(os.path.join(self.output_dir, "results.json"), "w") as f:
-            json.dump(result.as_dict(), f, indent=1)
+        with atomic_write(os.path.join(self.output_dir, "results.json")) as file:
+            json.dump(result.as_dict(), file, indent=1)
 
 
 def _log_missing(ground_truth: BoxTable, detections: Detections) -> None:

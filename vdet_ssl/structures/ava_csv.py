@@ -24,6 +24,7 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from vdet_ssl.errors import AvaFormatError, DataError
+from vdet_ssl.files import atomic_write, naming
 
 logger = logging.getLogger(__name__)
 
@@ -162,15 +163,30 @@ def write_boxes(path: FilePath, table: BoxTable) -> None:
 
 def write_parts(path: FilePath, tables: Iterable[BoxTable]) -> None:
     """Write tables as `write_boxes`, one after the other; no more than one of them is held in memory."""
+    with atomic_write(path, "wb") as file:
+        for table in tables:
+            _write_rows(file, table)
+
+
+def append_boxes(path: FilePath, table: BoxTable) -> None:
+    """Append detections to a file as `write_boxes` writes it; where that fails (OSError), the file is as it was."""
+    before = os.path.getsize(path) if os.path.exists(path) else 0
+    try:
+        with naming(path), open(path, "ab") as file:
+            _write_rows(file, table)
+    except OSError:
+        os.truncate(path, before)
+        raise
+
+
+def _write_rows(file: IO[bytes], table: BoxTable) -> None:
     schema = pa.schema([(name, pa.string()) for name in _COLUMNS[:2]] + [(name, pa.float64()) for name in _COLUMNS[2:]])
     schema = schema.set(_COLUMNS.index("action_id"), pa.field("action_id", pa.int64()))
-    with open(path, "wb") as f:
-        for table in tables:
-            with_quotes = any(re.search(r'[",\r\n]', text) for frame in table.key_frames for text in frame)
-            options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="needed" if with_quotes else "none")
-            with pyarrow.csv.CSVWriter(f, schema, write_options=options) as writer:
-                for start in range(0, len(table), _ROWS_AT_ONCE):
-                    writer.write_table(_arrow(table.take(slice(start, start + _ROWS_AT_ONCE)), schema))
+    with_quotes = any(re.search(r'[",\r\n]', text) for frame in table.key_frames for text in frame)
+    options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="needed" if with_quotes else "none")
+    with pyarrow.csv.CSVWriter(file, schema, write_options=options) as writer:
+        for start in range(0, len(table), _ROWS_AT_ONCE):
+            writer.write_table(_arrow(table.take(slice(start, start + _ROWS_AT_ONCE)), schema))
 
 
 def _arrow(table: BoxTable, schema: pa.Schema) -> pa.Table:

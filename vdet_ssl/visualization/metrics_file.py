@@ -26,8 +26,8 @@ class Series(NamedTuple):
 def read_metrics(path: str | PathLike[str]) -> dict[str, Series]:
     """Read all scalars of a metrics.json, one JSON object a line.
 
-    A run that was stopped and resumed has some iterations twice; the later ones count.  A last line that is half
-    written, as in a run that is writing or was killed, is left out.
+    A run that was stopped and resumed has some iterations twice; the later ones count.  What was half written,
+    as in a run that is writing or was killed, is left out: at the end, or before what a resumed run has appended.
 
     Returns:
         name of the scalar, such as "total_loss" -> its Series.
@@ -39,7 +39,7 @@ def read_metrics(path: str | PathLike[str]) -> dict[str, Series]:
     lines = Path(path).read_text().splitlines()
     for number, line in enumerate(lines, start=1):
         try:
-            entry = json.loads(line)
+            entry = json.loads(line[max(line.rfind("{"), 0) :])
             iteration = entry.pop("iteration")
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             if number == len(lines):

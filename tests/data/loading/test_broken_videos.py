@@ -168,6 +168,38 @@ def test_video_that_ends_its_process_or_takes_all_memory_is_counted(folder, mapp
     assert listed["index"].tolist() == [BROKEN] and listed["reason"].str.contains(reason).all()
 
 
+def _samples(folder, mapper, num_workers):
+    (folder / f"{BROKEN}.mp4").write_bytes((folder / "0.mp4").read_bytes())
+    loader = build_train_loader(_cfg(folder, num_workers=num_workers), mapper=mapper)
+    return [(s["video_id"], s["noise"].tolist()) for batch in _take(loader, 8) for s in batch]
+
+
+def test_a_worker_that_is_killed_once_costs_no_video(folder):
+    """As the system does that is out of memory, whoever took it."""
+
+    def killed_once(record, rng):
+        marked = folder / f"{record['video_id']}.seen"
+        if not marked.exists():
+            marked.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"video_id": record["video_id"], "noise": torch.from_numpy(rng.random(10))}
+
+    killed = _samples(folder, killed_once, num_workers=2)
+    assert len(list(folder.glob("*.seen"))) == NUM_VIDEOS
+    assert killed == _samples(folder, killed_once, num_workers=0)
+
+
+def test_workers_that_are_killed_from_outside_cost_no_video(folder):
+    (folder / f"{BROKEN}.mp4").write_bytes((folder / "0.mp4").read_bytes())
+    loader = iter(SSLTrainer.build_train_loader(_cfg(folder, num_workers=2)))
+    seen = []
+    for _ in range(6):
+        seen += [sample["video_id"] for sample in next(loader)]
+        for worker in multiprocessing.active_children():
+            worker.kill()
+    assert sorted(seen[:6]) == sorted(seen[6:]) == [str(i) for i in range(NUM_VIDEOS)]
+
+
 def test_error_of_a_mapper_is_not_taken_for_a_broken_video(folder):
     cfg = _cfg(folder, num_workers=1, tolerance=1.0)
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):

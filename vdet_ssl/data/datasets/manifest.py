@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from vdet_ssl.data.video.pyav_reader import PyAVReader
 from vdet_ssl.errors import VideoError
+from vdet_ssl.files import atomic_write
 
 SCHEMA = pa.schema(
     {
@@ -57,9 +58,8 @@ def write_manifest(rows: Iterable[dict[str, Any]], path: str | PathLike[str]) ->
     table = pa.Table.from_pylist(list(rows), SCHEMA)
     if table["label"].null_count:
         table = table.drop_columns("label")
-    partial = f"{path}.partial"
-    pq.write_table(table, partial)
-    os.replace(partial, path)
+    with atomic_write(path, "wb") as file:
+        pq.write_table(table, file)
 
 
 def _checksum(path: str | PathLike[str]) -> str:

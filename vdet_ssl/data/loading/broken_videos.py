@@ -7,9 +7,9 @@ from typing import Any, NoReturn
 
 import pandas as pd
 from detectron2.utils import comm
-from detectron2.utils.file_io import PathManager
 
 from vdet_ssl.errors import BrokenVideosError, VideoError
+from vdet_ssl.files import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -64,9 +64,9 @@ class BrokenVideos:
         )
 
     def _write(self) -> None:
-        PathManager.mkdirs(os.path.dirname(self.path))
+        os.makedirs(os.path.dirname(self.path), exist_ok=True)
         rows = sorted(self._rows.values(), key=lambda row: row["index"])
-        with PathManager.open(self.path, "w") as file:
+        with atomic_write(self.path) as file:
             pd.DataFrame(rows, columns=["path", "reason", "index", "epoch"]).to_csv(file, index=False)
 
     def state_dict(self) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """Processes that work through tasks in order, and can be cut off: torch's DataLoader dies with its workers.
 
 A video can make a decoder loop for ever, take all memory or crash the process.  Here that costs one result: the
-process is ended and replaced, and what it was asked for comes back as a `Lost` that says why.
+process is ended and replaced, and what it was asked for comes back as a `Lost` that says why.  A process that dies may
+have been killed for what others did (by the system that was out of memory, say): its task is tried once more.
 """
 
 import collections
@@ -123,22 +124,31 @@ class _Worker:
 
     def result(self, timeout_s: float | None) -> tuple[Any, Any]:
         """Return the oldest task and its result; all older ones are answered, so the process is at work on it."""
-        error = None
-        try:
-            if self.connection.poll(timeout_s):
-                result, error = _receive(self.connection)
-            else:
-                result = Lost(f"not done after {timeout_s:g} s (it hangs, or the machine is overloaded): cut off")
-        except (EOFError, ConnectionError):
-            self.process.join()
-            result = Lost(f"the process that was reading it died ({_exit_cause(self.process.exitcode)})")
-        if error is not None:
-            raise RuntimeError(f"A data worker failed:\n\n{error}")
+        result, has_died = self._answer(timeout_s)
+        if has_died:
+            self._restart()
+            result, has_died = self._answer(timeout_s)
         task = self.tasks.popleft()
         if isinstance(result, Lost):
-            self.end()
-            self._start()
+            self._restart()
         return task, result
+
+    def _answer(self, timeout_s: float | None) -> tuple[Any, bool]:
+        """Return the next result, or why there is none, and whether the process has died."""
+        try:
+            if not self.connection.poll(timeout_s):
+                return Lost(f"not done after {timeout_s:g} s (it hangs, or the machine is overloaded): cut off"), False
+            result, error = _receive(self.connection)
+        except (EOFError, OSError):  # the latter where it died in the middle of a message
+            self.process.join()
+            return Lost(f"two processes that were reading it died ({_exit_cause(self.process.exitcode)})"), True
+        if error is not None:
+            raise RuntimeError(f"A data worker failed:\n\n{error}")
+        return result, False
+
+    def _restart(self) -> None:
+        self.end()
+        self._start()
 
     def end(self) -> None:
         self.process.kill()

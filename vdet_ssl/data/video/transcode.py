@@ -1,6 +1,5 @@
 """Videos encoded again, once, so that training decodes its clips faster."""
 
-import errno
 import os
 from collections.abc import Iterator
 from itertools import chain
@@ -14,7 +13,7 @@ from av.video.reformatter import VideoReformatter
 from vdet_ssl.data.video.orientation import read_orientation
 from vdet_ssl.data.video.pyav_reader import PyAVReader
 from vdet_ssl.data.video.writer import VideoWriter, nearest_rate
-from vdet_ssl.errors import VideoError
+from vdet_ssl.errors import DISK_IS_FULL, VideoError
 
 # x264's parameters.  Frames that no other refers to need not be decoded where they are not wanted ("bframes": of 8
 # frames 7); entropy coding by CAVLC takes less time than by CABAC; without deblocking frames take less still.
@@ -22,7 +21,6 @@ PROFILES = {
     "bframes": "keyint=32:min-keyint=32:scenecut=0:bframes=7:b-adapt=0:b-pyramid=none:ref=1:weightp=0:cabac=0",
     "intra": "keyint=1:cabac=0:no-deblock=1",
 }
-DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _BT601_AND_709 = (1, 5, 6)  # FFmpeg's numbers of the colour matrices that stay as they are; others become BT.601
 _BT601 = 5
 
@@ -53,6 +51,8 @@ def transcode(
     partial = target.with_name(f".{target.stem}.partial.mp4")
     options = {"crf": str(crf), "preset": "medium", "x264-params": f"{PROFILES[profile]}:threads=1"}
     try:
+        partial.unlink(missing_ok=True)
+        partial.touch(exist_ok=False)  # a link that somebody has planted is not followed
         with PyAVReader(source, timeout_s) as reader:
             _encode(reader, partial, short_side, options)
         os.replace(partial, target)

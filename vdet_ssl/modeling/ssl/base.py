@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from detectron2.utils import comm
@@ -47,9 +47,12 @@ class SSLMethod(nn.Module, ABC):
         normalize: uint8 clips (B, T, H, W, 3) -> what the encoder takes, float (B, 3, T, H, W).
 
     Attributes:
+        compares_batch: whether the videos of a batch are compared with each other, so that several accumulated batches
+            give another loss than one large batch.
         pending: float tensors (N, ...) that enter the method's queue with `after_step`.
     """
 
+    compares_batch: ClassVar[bool] = False
     encoder: Encoder
 
     def __init__(self, *, normalize: ClipNormalizer) -> None:

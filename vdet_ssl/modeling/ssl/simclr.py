@@ -31,6 +31,8 @@ class SimCLR(SSLMethod):
         multiple_positives: "sum" or "mean", see `info_nce`.
     """
 
+    compares_batch = True
+
     @configurable
     def __init__(self, *, encoder: Encoder, temperature: float, multiple_positives: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -40,6 +40,8 @@ class SwAV(SSLMethod):
         temperature: alpha.
     """
 
+    compares_batch = True
+
     @configurable
     def __init__(
         self,
