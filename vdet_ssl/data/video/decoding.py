@@ -50,8 +50,8 @@ def _decode_range(
     codec.flush_buffers()
     for packet in chain(span, [None]):
         deadline.check()
-        is_wanted = packet is None or packet.pts in wanted
-        codec.skip_frame = "DEFAULT" if is_wanted else "NONREF"
+        is_needed = packet is None or packet.pts in wanted or not packets.container.skips_frames
+        codec.skip_frame = "DEFAULT" if is_needed else "NONREF"
         yield from (frame for frame in codec.decode(packet) if frame.pts is not None and frame.pts >= key_stamp)
 
 

@@ -54,9 +54,11 @@ class Plan:
     ranges: list[tuple[int, int]]
 
 
-def limits_of_times(times_s: ArrayLike, *, origin: int, time_base: Fraction) -> NDArray[np.int64]:
+def limits_of_times(
+    times_s: ArrayLike, *, origin: int, time_base: Fraction, tolerance_s: float = TIME_TOLERANCE_S
+) -> NDArray[np.int64]:
     """Return the limits (T,) of times in seconds (T,) from the first frame, whose time stamp is `origin`."""
-    ticks = (np.asarray(times_s, np.float64) + TIME_TOLERANCE_S) / float(time_base)
+    ticks = (np.asarray(times_s, np.float64) + tolerance_s) / float(time_base)
     return origin + np.floor(ticks.clip(0, 2**53)).astype(np.int64)
 
 
@@ -148,7 +150,8 @@ class FrameClock:
     def see(self, packet: Packet) -> None:
         """Note a packet before it is decoded."""
         if self._is_timed and packet.pts is not None:
-            self._end = max(self._end, packet.pts + (packet.duration or 0))
+            if not packet.is_discard:
+                self._end = max(self._end, packet.pts + (packet.duration or 0))
         else:
             self._is_timed, self._end = False, 0
         self._decoding_stamps.append(packet.dts)
