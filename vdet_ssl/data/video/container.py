@@ -19,7 +19,10 @@ MAX_FRAME_PIXELS = 2**25  # 8K; a damaged header can claim anything
 _UNTIMED = {("avi", "h264"), ("avi", "hevc")}
 _PACKED_B_FRAMES = rb"DivX\d+(b|Build)\d+p"  # of MPEG-4 in avi: what FFmpeg makes of them is one frame off
 _NO_TIME_STAMPS = 0x80  # AVFMT_NOTIMESTAMPS: a raw stream, nothing but frames
-_COUNTS_FROM_ZERO = ("matroska,webm", "flv", "asf")  # their duration does, whenever the first frame is presented
+_COUNTS_FROM_ZERO = ("matroska,webm", "flv", "asf", "nut")  # their duration does, whenever the first frame is presented
+_ESTIMATED = ("mpeg", "ivf")  # FFmpeg's estimate of their duration may lack some frames
+_INDEXED = ("avi", "mov,mp4,m4a,3gp,3g2,mj2")
+_MOST_AFTER_LAST = 8  # frames that end after the last one begins to be decoded
 _PLAYLISTS = ("hls", "concat", "webm_dash_manifest", "dash", "imf", "sdp", "rtp", "rtsp", "sap", "vobsub", "lavfi")
 _OPTIONS = {"max_pixels": str(MAX_FRAME_PIXELS)}
 
@@ -36,6 +39,7 @@ class VideoContainer:
         tolerance_s: how late the time stamp of a wanted frame may be, see `info.TIME_TOLERANCE_S`.
         is_raw: whether it is a bare stream of frames, without any time stamps.
         is_timed: whether its time stamps of presentation can be believed.
+        is_guessed: whether some of them may be FFmpeg's guesses.
         skips_frames: whether the decoder can leave out single frames that no other refers to.
     Raises:
         VideoError: it is not a file, a playlist, or has no video that can be decoded; or whatever PyAV raises.
@@ -57,6 +61,7 @@ class VideoContainer:
         names = (self._format, self.codec.codec.canonical_name)
         packed = re.search(_PACKED_B_FRAMES, self.codec.extradata or b"")
         self.is_timed = not (self.is_raw or names in _UNTIMED or packed)
+        self.is_guessed = self._format == "mpeg"
         self.skips_frames = self.codec.name != "libdav1d"  # settles once, when it opens, which frames it gives
 
     def close(self) -> None:
@@ -77,23 +82,27 @@ class VideoContainer:
         """Go to a key frame that is, if the file can tell, at or before a time stamp."""
         self._file.seek(stamp, stream=self.stream)
 
-    def promised_end(self, origin: int) -> tuple[int | None, bool]:
+    def promised_end(self, origin: int, first_dts: int | None) -> tuple[int | None, bool]:
         """Return the time stamp at which the file says the video ends, or None, and whether it is the video's own.
 
-        An avi's duration shrinks with the file when that is cut short, the ticks counted in its header do not.
+        An avi's duration shrinks with the file when that is cut short, the ticks that its header counts, from 0, do not.
         Matroska has the end of the whole file and, written by most but not by all, that of each stream as a tag.
 
         Args:
             origin: time stamp of the first frame.
+            first_dts: time stamp of decoding of the first packet.
         """
         if self.is_raw:
             return None, False
         if self._format == "avi" and self.stream.frames:
-            return origin + self.stream.frames, True
-        if self._format == "asf" and self.stream.duration:  # it is the file's
+            return origin + self.stream.frames - (first_dts or 0), True
+        if self.stream.duration and self._format in _COUNTS_FROM_ZERO:  # it is the file's
             return self.stream.duration, False
         if self.stream.duration:
-            return origin + self.stream.duration, True
+            end = origin + self.stream.duration
+            # An edit list may claim more than there is.
+            latest = self._last_indexed(default=end) + _MOST_AFTER_LAST * self.frame_ticks
+            return end, end <= latest and self._format not in _ESTIMATED
         clock = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", self.stream.metadata.get("DURATION", ""))
         if clock:
             hours, minutes, seconds = map(Fraction, clock.groups())
@@ -103,12 +112,22 @@ class VideoContainer:
         ticks = int(Fraction(self._file.duration, av.time_base) / self.time_base)
         return ticks if self._format in _COUNTS_FROM_ZERO else origin + ticks, False
 
+    def _last_indexed(self, default: int) -> int:
+        """Return when the last frame in an mp4's or avi's index is decoded."""
+        if self._format not in _INDEXED:
+            return default
+        entries = self.stream.index_entries
+        backwards = (entries[i] for i in range(len(entries) - 1, -1, -1))
+        return next((entry.timestamp for entry in backwards if not entry.is_discard), default)
+
     def is_cut_short(self, end: int | Fraction, is_own: bool) -> bool:
         """Whether a file whose frames end at time stamp `end`, before the promised end, has lost something.
 
         Args:
             is_own: whether that promise is the video's own.
         """
+        if self._format == "avi":  # which is indexed at its end, or else by what has been read
+            return self._last_indexed(default=0) + 1 + self.frame_ticks < self.stream.frames
         whole = is_whole(self.path, self._format)
         if whole is not None:
             return not whole

@@ -32,14 +32,15 @@ def _decode_announced(packets: PacketReader, limits: Sequence[int], buffer: Clip
     planned = plan(span, limits)
     if planned is None:
         return False
-    wanted = planned.wanted
+    wanted, found = planned.wanted, set()
     for first, last in planned.ranges:
         for frame in _decode_range(packets, span[first : last + 1], planned.stamps[first], wanted):
             if frame.is_corrupt:  # damaged, or only a false key frame
                 return False
-            if frame.pts in wanted:
-                buffer.put(frame, wanted.pop(frame.pts))
-    return not wanted
+            if frame.pts in wanted:  # of several frames at one time the last one stays
+                buffer.put(frame, wanted[frame.pts])
+                found.add(frame.pts)
+    return len(found) == len(wanted)
 
 
 def _decode_range(
@@ -78,7 +79,12 @@ def frames_in_order(packets: PacketReader, last: float) -> Iterator[tuple[int, a
     """
     source = packets.rewind()
     container = packets.container
-    clock = FrameClock(origin=packets.origin, frame_ticks=container.frame_ticks, is_timed=container.is_timed)
+    clock = FrameClock(
+        origin=packets.origin,
+        frame_ticks=container.frame_ticks,
+        is_timed=container.is_timed,
+        is_guessed=container.is_guessed,
+    )
     for packet in chain(source, [None]):
         if packet is not None:
             clock.see(packet)

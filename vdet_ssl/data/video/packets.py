@@ -39,6 +39,7 @@ class PacketReader:
         self._rest = self.container.packets()
         self.head = self._read_head()
         self.origin = min(shown_stamps(self.head), default=0)
+        self._first_dts = self.head[0].dts if self.head else None
         self.jump = round(JUMP_S / self.container.time_base)
         self._steps_back = (0, self.jump // 4, self.jump, 4 * self.jump)  # of seeks that lead too far
 
@@ -103,7 +104,7 @@ class PacketReader:
 
         Unless none is wanted after the end: up to `last`.
         """
-        promised, is_own = self.container.promised_end(self.origin)
+        promised, is_own = self.container.promised_end(self.origin, self._first_dts)
         if last < end or promised is None or promised <= end + slack:
             return
         if self.container.is_cut_short(end + slack, is_own):
@@ -117,7 +118,7 @@ class PacketReader:
         A promise that is not the video's own (of a file whose sound is longer, say) counts only as far as the last
         packets bear it out.
         """
-        promised, is_own = self.container.promised_end(self.origin)
+        promised, is_own = self.container.promised_end(self.origin, self._first_dts)
         if promised is not None and is_own:
             return promised
         end = self._end_of(self.rewind()) if promised is None else self._end_near(promised)

@@ -1,6 +1,7 @@
 """Whether a file of a container that is a chain of elements holds all of the last one, or was cut within it."""
 
 import os
+from collections.abc import Callable
 from typing import BinaryIO
 
 _SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675  # Matroska's; both may be of unknown size
@@ -16,11 +17,28 @@ def is_whole(path: str, container_format: str) -> bool | None:
         path: of the file.
         container_format: FFmpeg's name of its container.
     """
-    walks = {"matroska,webm": _walk_matroska, "flv": _walk_flv}
-    if container_format not in walks:
+    walk = _WALKS.get(container_format)
+    if walk is None:
         return None
     with open(path, "rb") as file:
-        return walks[container_format](file, os.path.getsize(path))
+        return walk(file, os.path.getsize(path))
+
+
+def _walk_mp4(file: BinaryIO, num_bytes: int) -> bool | None:
+    """Go from box to box (ISO/IEC 14496-12); nothing says how many fragments there should be."""
+    position = 0
+    while position < num_bytes:
+        file.seek(position)
+        header = file.read(16)
+        size, kind = int.from_bytes(header[:4]), header[4:8]
+        if kind == b"moof":
+            return None
+        if size == 1:
+            size = int.from_bytes(header[8:])
+        if size < 8:  # 0: to the end of the file
+            return None if size == 0 and kind == b"mdat" else False
+        position += size
+    return position == num_bytes
 
 
 def _walk_matroska(file: BinaryIO, num_bytes: int) -> bool:
@@ -61,3 +79,10 @@ def _walk_flv(file: BinaryIO, num_bytes: int) -> bool:
             return False
         position += _FLV_TAG_BYTES + int.from_bytes(header[1:4]) + _FLV_TRAILER_BYTES
     return position == num_bytes
+
+
+_WALKS: dict[str, Callable[[BinaryIO, int], bool | None]] = {
+    "flv": _walk_flv,
+    "matroska,webm": _walk_matroska,
+    "mov,mp4,m4a,3gp,3g2,mj2": _walk_mp4,
+}
