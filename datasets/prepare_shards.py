@@ -11,6 +11,7 @@ import argparse
 import os
 
 from vdet_ssl.errors import DataError, one_line_errors
+from vdet_ssl.files import atomic_write
 
 # Heavy imports stand where they are used: --help takes no time.
 
@@ -30,7 +31,8 @@ def write_index(pattern: str, output: str) -> int:
     folder = os.path.dirname(os.path.abspath(output))
     shards = [path if is_remote(path) else os.path.relpath(path, folder) for path in table["shard"].to_pylist()]
     table = table.set_column(table.column_names.index("shard"), "shard", pa.array(shards, pa.string()))
-    pq.write_table(table, output)
+    with atomic_write(output, "wb") as file:
+        pq.write_table(table, file)
     return len(table)
 
 

@@ -67,7 +67,7 @@ def prepare(record: Row, options: argparse.Namespace) -> Row:
 
 
 def decode_s(path: str | Path, row: Row) -> float:
-    """Return the CPU time, in seconds, that it takes to decode four clips of 8 x 8 spread over the video."""
+    """Return the CPU time, in seconds, that it takes to decode four clips of 8 x 8 spread over the video, none outside of one that is long enough."""
     import numpy as np
 
     from vdet_ssl.data.video import decode_clips

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.data import DatasetCatalog
 
 from vdet_ssl.config import check_values, get_cfg, load_cfg, refuse_unread
 from vdet_ssl.engine import trainer_class
@@ -175,6 +176,13 @@ def test_keys_exist_and_take_the_values_given(page):
         words = shlex.split(code) if KEY.match(code) else []
         if len(words) > 1:
             check_values(load_cfg("", words))
+
+
+def test_data_sets_that_are_named_are_registered():
+    name = re.compile(r"\b(?:kinetics\d+|ig_\w+|web_\w+|ava_v[\d.]+)_(?:train|val)(?:_frames)?\b")
+    named = {found for page in PAGES for found in name.findall(page.read_text())}
+    assert "ava_v2.2_train_frames" in named
+    assert named <= set(DatasetCatalog.list())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

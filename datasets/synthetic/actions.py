@@ -1,263 +1,240 @@
-"""What people do: the actions, scripts of actions over time, and the body's pose at any time of a script.
+"""What people do: for each action the pose of a body at any time.
 
-A pose is a set of unit vectors, one for each bone, in the person's own frame (forward, left, up).  It holds no size and
-no place: `figure.py` puts a body of bones of some length at these angles.
+A pose is a set of unit vectors, one for each bone, in the person's own frame (forward, left, up).  It has neither size
+nor place: `figure.py` gives a body of some size these directions.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-
-# Label id = place in the list + 1.  A body action says what the legs and torso do, a gesture what the arms do beside it.
-BODY_ACTIONS = ("stand", "walk", "jump", "sit", "sit down", "stand up")
-GESTURES = ("wave", "raise hand", "clap")
-ACTIONS = BODY_ACTIONS + GESTURES
-LABEL_IDS = {name: i + 1 for i, name in enumerate(ACTIONS)}
-# The same poses of one frame belong to both: only motion tells which it is.
-MOTION_ONLY_PAIRS = (("wave", "raise hand"), ("sit down", "stand up"))
-GESTURES_OF = {  # the arms are free for a gesture only in some body actions
-    "stand": GESTURES,
-    "walk": GESTURES,
-    "sit": GESTURES,
-}
+from numpy.typing import ArrayLike, NDArray
 
 BONES = (
     "torso", "head", "upper_arm_l", "upper_arm_r", "forearm_l", "forearm_r",
     "thigh_l", "thigh_r", "shin_l", "shin_r", "foot_l", "foot_r",
 )  # fmt: skip
-BLEND_S = 0.3  # time over which one pose turns into the next
 
-
-@dataclass(frozen=True)
-class Segment:
-    """One stretch of a person's script: `body` and, at the same time, `gesture` (or None), from start to end."""
-
-    start_s: float
-    end_s: float
-    body: str
-    gesture: str | None = None
-
-    @property
-    def labels(self):
-        """Names of the actions seen in this stretch."""
-        return (self.body,) if self.gesture is None else (self.body, self.gesture)
+Directions = dict[str, tuple[ArrayLike, ArrayLike, ArrayLike]]
 
 
 @dataclass(frozen=True)
 class Manner:
-    """How one person moves: the same action never looks the same twice.  Angles in radians, rates in Hz."""
+    """How one person moves: an action never looks the same twice."""
 
-    stance: float  # how far apart, forward and back, a standing person's feet are
-    walk_rate: float
-    walk_angle: float  # of the thighs
-    jump_period_s: float
-    jump_lift: float  # metres
-    gesture_rate: float
-    gesture_angle: float  # centre and half the width of a wave
-    gesture_sweep: float
-    gesture_height: float  # of the raised upper arm, over the horizontal
-    gesture_is_left: bool
-    clap_width: float  # how far the hands part
-    phase: float  # of everything periodic, 0..1
+    rate_hz: float
+    phase: float  # of the cycle, 0..1
+    amplitude: float  # 1 is usual
+    leads_left: bool  # which leg kicks, which arm goes first
 
 
-def draw_manner(rng):
-    """Draw a `Manner` from a numpy Generator."""
-    return Manner(
-        stance=rng.uniform(-0.25, 0.25),
-        walk_rate=rng.uniform(0.8, 1.1),
-        walk_angle=rng.uniform(0.38, 0.52),
-        jump_period_s=rng.uniform(0.85, 1.1),
-        jump_lift=rng.uniform(0.22, 0.34),
-        gesture_rate=rng.uniform(1.4, 2.1),
-        gesture_angle=rng.uniform(0.1, 0.4),
-        gesture_sweep=rng.uniform(0.5, 0.65),
-        gesture_height=rng.uniform(-0.3, 0.5),
-        gesture_is_left=bool(rng.random() < 0.5),
-        clap_width=rng.uniform(0.5, 0.8),
-        phase=rng.random(),
-    )
+def draw_manner(rng: np.random.Generator) -> Manner:
+    return Manner(rng.uniform(0.5, 1.2), rng.random(), rng.uniform(0.8, 1.15), bool(rng.random() < 0.5))
 
 
-def segment_at(script, time_s):
-    """The segment of a script (list of Segment) that covers a time; the last one at its very end."""
-    return next((s for s in script if s.start_s <= time_s < s.end_s), script[-1])
+@dataclass(frozen=True)
+class Action:
+    """One thing that people do.
 
-
-def poses(script, manner, times_s):
-    """Poses of a person at given times.
-
-    Args:
-        script: list[Segment], one after another.
-        manner: Manner.
-        times_s: (N,) seconds, on the script's clock.
-    Returns:
-        (bones, lift_m, walking): bone directions (N, len(BONES), 3) as unit vectors, float64; height of the feet above
-        the ground (N,) in metres; share of walking (N,), 0..1, that says how much the body moves on.
+    Attributes:
+        pose: (course (N,), Manner) -> directions of the bones that do not hang down.  The course counts cycles, or
+            goes from 0 to 1 once.
+        sideways: seen from the side rather than from the front.
+        seat: there is a stool to sit on.
+        cyclic: repeats itself; otherwise it is done once in a shot.
+        backwards: done from the end to the beginning.
+        lift_m: height of the jump in metres at the middle of a cycle.
     """
-    times_s = np.asarray(times_s, dtype=np.float64)
-    cycle = manner.phase + times_s
-    walk = _weight(script, times_s, lambda s: s.body == "walk")
-    jump = _weight(script, times_s, lambda s: s.body == "jump")
-    jumping, lift_m = _jump(manner, cycle)
-    bones = _seat(_sitting(script, times_s), manner, cycle)
-    bones = _blend(bones, _walk(manner, cycle), walk)
-    bones = _blend(bones, jumping, jump)
-    bones = _with_gestures(bones, script, manner, times_s)
-    return bones / np.linalg.norm(bones, axis=-1, keepdims=True), lift_m * jump, walk
+
+    name: str
+    pose: Callable[[NDArray, Manner], Directions]
+    sideways: bool = False
+    seat: bool = False
+    cyclic: bool = True
+    backwards: bool = False
+    lift_m: float = 0.0
+
+    def poses(self, manner: Manner, times_s: NDArray, seconds: float) -> tuple[NDArray, NDArray]:
+        """Poses during a shot.
+
+        Args:
+            times_s: (N,) seconds from the beginning of the shot.
+            seconds: length of the shot.
+        Returns:
+            (bones, lift_m): unit vectors (N, len(BONES), 3) and height over the ground (N,) in metres.
+        """
+        if self.cyclic:
+            course = manner.phase + manner.rate_hz * times_s
+        else:
+            course = _smooth((times_s / seconds - 0.5) * (1 + 0.5 * manner.rate_hz) + 0.5)
+            course = 1 - course if self.backwards else course
+        return _unit_vectors(HANGING | self.pose(course, manner), len(course)), self.lift_m * _rise(course)
 
 
-def _with_gestures(bones, script, manner, times_s):
-    cycle = times_s * manner.gesture_rate + manner.phase
-    swing = manner.gesture_angle + manner.gesture_sweep * np.sin(2 * np.pi * cycle)
-    still = manner.gesture_angle + manner.gesture_sweep * np.sin(2 * np.pi * manner.phase) + 0 * times_s
-    arms = {
-        "wave": lambda: _raised_arm(manner, swing),
-        "raise hand": lambda: _raised_arm(manner, still),
-        "clap": lambda: _clap(manner, 0.5 - 0.5 * np.cos(2 * np.pi * cycle)),
-    }
-    for name, pose in arms.items():
-        weight = _weight(script, times_s, lambda s, name=name: s.gesture == name)
-        if weight.any():
-            bones = _blend(bones, _pose(times_s, **pose(), base=bones), weight)
-    return bones
-
-
-def _weight(script, times_s, chosen):
-    """Share (N,) of the segments for which chosen(segment): 1 inside, ramps of BLEND_S around the inner borders."""
-    weight = np.zeros_like(times_s)
-    for i, segment in enumerate(script):
-        if chosen(segment):
-            starts = -np.inf if i == 0 else segment.start_s
-            ends = np.inf if i == len(script) - 1 else segment.end_s
-            ramp = np.minimum(times_s - starts, ends - times_s) / BLEND_S + 0.5
-            weight += np.clip(ramp, 0, 1)
-    return _smooth(np.clip(weight, 0, 1))
-
-
-def _smooth(x):
+def _smooth(x: NDArray) -> NDArray:
+    x = np.clip(x, 0, 1)
     return x * x * (3 - 2 * x)
 
 
-def _sitting(script, times_s):
-    """How far down the body is (N,): 0 standing, 1 seated; one smooth course through the script."""
-    at, down = [], []
-    for segment in script:
-        first, last = {"sit": (1, 1), "sit down": (0, 1), "stand up": (1, 0)}.get(segment.body, (0, 0))
-        at += [segment.start_s, segment.end_s - 1e-6]
-        down += [first, last]
-    return _smooth(np.interp(times_s, at, down))
+def _rise(course: NDArray) -> NDArray:
+    """0 at the ends of a cycle, 1 in its middle."""
+    return 0.5 - 0.5 * np.cos(2 * np.pi * course)
 
 
-def _pose(times_s, base=None, **directions):
-    """Array (N, bones, 3) of the directions named, each a triple of scalars or (N,); the others from base."""
-    if base is None:
-        base = np.zeros((len(times_s), len(BONES), 3))
-    out = base.copy()
-    for bone, (forward, left, up) in directions.items():
-        vector = np.stack(np.broadcast_arrays(forward, left, up, times_s)[:3], axis=-1)
-        out[:, BONES.index(bone)] = vector / np.linalg.norm(vector, axis=-1, keepdims=True)
-    return out
+def _swing(course: NDArray) -> NDArray:
+    return np.sin(2 * np.pi * course)
 
 
-def _blend(a, b, weight):
-    return a + (b - a) * weight[:, None, None]
+def _unit_vectors(directions: Directions, count: int) -> NDArray:
+    rows = [np.stack(np.broadcast_arrays(*directions[bone], np.zeros(count))[:3], axis=-1) for bone in BONES]
+    bones = np.stack(rows, axis=1).astype(np.float64)
+    return bones / np.linalg.norm(bones, axis=-1, keepdims=True)
 
 
-def _leg(side, pitch, knee, spread=0.07):
-    """Directions of a leg: thigh `pitch` radians forward of straight down, shin bent back by `knee`."""
-    out = spread if side == "l" else -spread
-    shin = pitch - knee
+def _limb(upper: str, lower: str, side: str, angle: ArrayLike, bend: ArrayLike, apart: float = 0.1) -> Directions:
+    """A limb in the plane of walking: `angle` forward of straight down, its lower half `bend` further forward."""
+    out, low = apart if side == "l" else -apart, np.add(angle, bend)
     return {
-        f"thigh_{side}": (np.sin(pitch), out, -np.cos(pitch)),
-        f"shin_{side}": (np.sin(shin), out * 0.5, -np.cos(shin)),
-        f"foot_{side}": (1.0, out, -0.15 + 0.5 * np.clip(shin, -1, 0)),
+        f"{upper}_{side}": (np.sin(angle), out, -np.cos(angle)),
+        f"{lower}_{side}": (np.sin(low), 0.5 * out, -np.cos(low)),
     }
 
 
-def _arm(side, pitch, elbow, spread=0.15):
-    """Directions of an arm: upper arm `pitch` radians forward of straight down, forearm bent forward by `elbow`."""
-    out = spread if side == "l" else -spread
-    fore = pitch + elbow
+def _arm(side: str, angle: ArrayLike, elbow: ArrayLike = 0.2) -> Directions:
+    return _limb("upper_arm", "forearm", side, angle, elbow)
+
+
+def _leg(side: str, angle: ArrayLike, knee: ArrayLike = 0.05) -> Directions:
+    toes = np.subtract(angle, knee)
+    foot = (np.cos(toes), 0.1 if side == "l" else -0.1, np.sin(toes) - 0.1)
+    return {**_limb("thigh", "shin", side, angle, np.negative(knee)), f"foot_{side}": foot}
+
+
+def _sideways(upper: str, lower: str, angle: ArrayLike) -> Directions:
+    """Both limbs straight, `angle` from straight down to the sides."""
     return {
-        f"upper_arm_{side}": (np.sin(pitch), out, -np.cos(pitch)),
-        f"forearm_{side}": (np.sin(fore), out * 0.6, -np.cos(fore)),
+        f"{part}_{side}": (0.05, sign * np.sin(angle), -np.cos(angle))
+        for side, sign in (("l", 1.0), ("r", -1.0))
+        for part in (upper, lower)
     }
 
 
-def _trunk(lean, sway=0.0):
-    return {"torso": (np.sin(lean), sway, np.cos(lean)), "head": (np.sin(0.4 * lean), 0.5 * sway, np.cos(0.4 * lean))}
+def _trunk(lean: ArrayLike, head: float = 0.5) -> Directions:
+    """Trunk leant forward by an angle, the head by `head` times as much."""
+    nod = np.multiply(lean, head)
+    return {"torso": (np.sin(lean), 0.0, np.cos(lean)), "head": (np.sin(nod), 0.0, np.cos(nod))}
 
 
-def _seat(down, manner, cycle):
-    """Standing (down = 0) to sitting (down = 1), leaning forward on the way, as the same path both ways."""
-    breath = np.sin(2 * np.pi * 0.25 * cycle)
-    pitch, knee = 1.45 * down, 1.5 * down
-    apart = manner.stance * (1 - down)
-    lean = 0.03 + 0.75 * np.sin(np.pi * down) + 0.01 * breath
-    reach = 0.9 * np.sin(np.pi * down) + 0.55 * down
-    return _pose(
-        cycle,
-        **_trunk(lean, 0.02 * breath),
-        **_leg("l", pitch + apart, knee + 0.06),
-        **_leg("r", pitch - apart, knee + 0.06),
-        **_arm("l", reach + 0.05, 0.2 + 0.5 * down),
-        **_arm("r", reach + 0.03 * breath, 0.2 + 0.5 * down),
+HANGING = _trunk(0.03) | _arm("l", 0.05) | _arm("r", 0.05) | _leg("l", 0.03) | _leg("r", 0.0)
+
+
+def _walk(course: NDArray, manner: Manner) -> Directions:
+    stride = 0.5 * manner.amplitude * _swing(course)
+    lifted = np.clip(np.cos(2 * np.pi * course), 0, None), np.clip(-np.cos(2 * np.pi * course), 0, None)
+    legs = _leg("l", stride + 0.1 * lifted[0], 0.1 + lifted[0]) | _leg("r", 0.1 * lifted[1] - stride, 0.1 + lifted[1])
+    return _trunk(0.08) | legs | _arm("l", -1.1 * stride, 0.4) | _arm("r", 1.1 * stride, 0.4)
+
+
+def _sit(course: NDArray, manner: Manner) -> Directions:
+    return _seated(1.0 + 0.0 * course, 0.1 * manner.amplitude * _swing(course))
+
+
+def _seated(down: NDArray, nod: ArrayLike = 0.0) -> Directions:
+    """Standing (0) to sitting (1), leaning forward on the way."""
+    reach = 0.9 * np.sin(np.pi * down) + 0.6 * down
+    legs = _leg("l", 1.45 * down, 1.5 * down) | _leg("r", 1.4 * down, 1.5 * down)
+    lean = np.add(0.05 + 0.7 * np.sin(np.pi * down), nod)
+    return _trunk(lean) | legs | _arm("l", reach, 0.3 + 0.4 * down) | _arm("r", reach + 0.1, 0.3 + 0.4 * down)
+
+
+def _star_jump(course: NDArray, manner: Manner) -> Directions:
+    high = manner.amplitude * _rise(course)
+    arms, legs = _sideways("upper_arm", "forearm", 1.3 + 1.0 * high), _sideways("thigh", "shin", 0.3 + 0.3 * high)
+    return arms | legs
+
+
+def _cheer(course: NDArray, manner: Manner) -> Directions:
+    sway = 0.3 * manner.amplitude * _swing(course)
+    arms = {
+        f"{part}_{side}": (0.05, sign * 0.35 + sway, 1.0)
+        for side, sign in (("l", 1.0), ("r", -1.0))
+        for part in ("upper_arm", "forearm")
+    }
+    return arms | {"torso": (0.0, 0.2 * sway, 1.0), "head": (0.0, 0.4 * sway, 1.0)}
+
+
+def _bend(course: NDArray, manner: Manner) -> Directions:
+    lean = 1.3 + 0.5 * manner.amplitude * _rise(course)
+    return _trunk(lean, 1.1) | _arm("l", 0.35, 0.05) | _arm("r", 0.2, 0.05)
+
+
+def _kick(course: NDArray, manner: Manner) -> Directions:
+    return _leg_lifted(0.55 + 0.45 * _rise(course), manner)
+
+
+def _leg_lifted(high: NDArray, manner: Manner) -> Directions:
+    """One straight leg forward and up, 0 to 1; the trunk leans back and the fists go up."""
+    kicks, stands = ("l", "r") if manner.leads_left else ("r", "l")
+    legs = _leg(kicks, 1.45 * manner.amplitude * high, 0.15) | _leg(stands, -0.12 * high, 0.1)
+    return (
+        _trunk(-0.25 * high) | legs | _arm("l", 0.8 * high, 0.2 + 1.4 * high) | _arm("r", 0.6 * high, 0.2 + 1.5 * high)
     )
 
 
-def _walk(manner, cycle):
-    swing = 2 * np.pi * manner.walk_rate * cycle
-    angle = manner.walk_angle
-
-    def leg(side, phase):
-        lifted = np.clip(np.cos(phase), 0, None)
-        return _leg(side, angle * np.sin(phase) + 0.1 * lifted, 0.1 + 0.95 * lifted, spread=0.04)
-
-    return _pose(
-        cycle,
-        **_trunk(0.08, 0.03 * np.sin(swing)),
-        **leg("l", swing),
-        **leg("r", swing + np.pi),
-        **_arm("l", -1.1 * angle * np.sin(swing), 0.35),
-        **_arm("r", 1.1 * angle * np.sin(swing), 0.35),
-    )
+def _push_up(course: NDArray, manner: Manner) -> Directions:
+    high = 0.12 + 0.26 * manner.amplitude * _rise(course)  # slope of the body
+    along, up, bend = np.cos(high), np.sin(high), 1.1 * (1 - _rise(course))
+    body: Directions = {"torso": (along, 0.0, up), "head": (along, 0.0, up + 0.3)}
+    for side, out in (("l", 0.1), ("r", -0.1)):
+        body |= {f"thigh_{side}": (-along, 0.3 * out, -up), f"shin_{side}": (-along, 0.0, -up)}
+        body |= {f"foot_{side}": (0.15, 0.0, -1.0), f"upper_arm_{side}": (0.15 - np.sin(bend), out, -np.cos(bend))}
+        body |= {f"forearm_{side}": (0.15 + 0.5 * np.sin(bend), 0.0, -1.0)}
+    return body
 
 
-def _jump(manner, cycle):
-    """Pose and lift of a person who jumps again and again: crouch, leap with the arms up, land."""
-    u = np.mod(cycle / manner.jump_period_s, 1.0)
-    air = np.clip((u - 0.35) / 0.4, 0, 1)
-    lift_m = manner.jump_lift * 4 * air * (1 - air)
-    crouch = np.where(u < 0.35, np.sin(np.pi * u / 0.35), np.where(u > 0.75, np.sin(np.pi * (u - 0.75) / 0.25), 0.0))
-    fly = np.sin(np.pi * air)
-    pose = _pose(
-        cycle,
-        **_trunk(0.03 + 0.5 * crouch),
-        **_leg("l", 0.75 * crouch + 0.1 * fly, 1.5 * crouch + 0.35 * fly, spread=0.1),
-        **_leg("r", 0.75 * crouch + 0.1 * fly, 1.5 * crouch + 0.35 * fly, spread=0.1),
-        **_arm("l", -0.8 * crouch + 2.0 * fly, 0.3 + 0.3 * fly, spread=0.35),
-        **_arm("r", -0.8 * crouch + 2.0 * fly, 0.3 + 0.3 * fly, spread=0.35),
-    )
-    return pose, lift_m
+def _handstand(course: NDArray, manner: Manner) -> Directions:
+    scissors = 0.25 + 0.35 * manner.amplitude * _swing(course)
+    body: Directions = {"torso": (0.05, 0.0, -1.0), "head": (0.5, 0.0, -1.0)}
+    for side, sign in (("l", 1.0), ("r", -1.0)):
+        body |= {f"{part}_{side}": (0.0, 0.12 * sign, -1.0) for part in ("upper_arm", "forearm")}
+        body |= {f"{part}_{side}": (sign * np.sin(scissors), 0.1, np.cos(scissors)) for part in ("thigh", "shin")}
+        body |= {f"foot_{side}": (0.3, 0.0, 1.0)}
+    return body
 
 
-def _raised_arm(manner, angle):
-    """One arm up, its forearm tilted sideways by `angle` from the vertical: a wave when that swings."""
-    side, out = ("l", 1.0) if manner.gesture_is_left else ("r", -1.0)
-    height = manner.gesture_height
-    return {
-        f"upper_arm_{side}": (0.25, out * np.cos(height), np.sin(height)),
-        f"forearm_{side}": (0.15, out * np.sin(angle), np.cos(angle)),
-    }
+def _arms_raised(course: NDArray, manner: Manner) -> Directions:
+    return _sideways("upper_arm", "forearm", 0.15 + 2.8 * course)
 
 
-def _clap(manner, apart):
-    """Both forearms in front; `apart` (0..1) of the way from palms together to hands at their widest."""
-    inward = -0.62 + (0.62 + manner.clap_width) * apart
-    return {
-        "upper_arm_l": (0.6, 0.12, -0.8),
-        "upper_arm_r": (0.6, -0.12, -0.8),
-        "forearm_l": (0.75, inward, 0.5),
-        "forearm_r": (0.75, -inward, 0.5),
-    }
+def _bent(course: NDArray, manner: Manner) -> Directions:
+    reach = 0.35 * course
+    return _trunk(1.75 * manner.amplitude * course, 1.1) | _arm("l", reach, 0.05) | _arm("r", reach, 0.05)
+
+
+# The pose of any single frame says which of these it is.
+POSES = (
+    Action("walk", _walk, sideways=True),
+    Action("sit", _sit, sideways=True, seat=True),
+    Action("star jump", _star_jump, lift_m=0.2),
+    Action("cheer", _cheer),
+    Action("bend", _bend, sideways=True),
+    Action("kick", _kick, sideways=True),
+    Action("push up", _push_up, sideways=True),
+    Action("handstand", _handstand, sideways=True),
+)
+
+
+def _pair(forwards: str, backwards: str, pose: Callable[[NDArray, Manner], Directions], **kwargs: bool) -> list[Action]:
+    return [
+        Action(forwards, pose, cyclic=False, **kwargs),
+        Action(backwards, pose, cyclic=False, backwards=True, **kwargs),
+    ]
+
+
+# Only the order of the frames says which of a pair it is.
+PAIRS = (
+    *_pair("sit down", "stand up", lambda course, _: _seated(course), sideways=True, seat=True),
+    *_pair("raise arms", "lower arms", _arms_raised),
+    *_pair("bend down", "straighten up", _bent, sideways=True),
+    *_pair("lift leg", "lower leg", _leg_lifted, sideways=True),
+)

@@ -1,281 +1,225 @@
-"""One shot: people with scripts before one camera, as frames, boxes and masks."""
+"""One shot of a video: a place, a camera, a light and people who do something; its frames and where the people are."""
 
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from . import figure
-from .actions import poses
-from .scene import MARGIN, paint_scene
+from synthetic.actions import Action, draw_manner
+from synthetic.figure import Shape, body_shape, draw_look, stool_shape
 
-_OVERSAMPLING = 2  # a frame is drawn this much larger, then averaged down
-_NOISE = 1.5  # of the camera, grey levels
-_CAMERA_HEIGHT_M = 1.25
-_WALK_M_PER_STEP = 1.7  # times sin(angle of the thighs): two legs of 0.87 m
-
-
-@dataclass(frozen=True)
-class Actor:
-    """A person in a shot.
-
-    Attributes:
-        look, manner: figure.Look and actions.Manner.
-        script: list[actions.Segment] on the shot's clock.
-        place: where the person stands, 0 (left end of what the camera always sees) to 1 (right end).
-        heading: radians, where the person faces at rest; walks to that side first.
-        scale: picture heights a metre; larger is nearer.
-        stool: RGB, or None without one.
-    """
-
-    look: figure.Look
-    manner: object
-    script: list
-    place: float
-    heading: float
-    scale: float
-    stool: np.ndarray | None
+_OVERSAMPLING = 2  # shots are drawn this much larger, or thin limbs would flicker
+_PAN = 0.15  # margin around the frame for the camera to move in, in frame heights
+_SCALE = (0.46, 0.62)  # smallest and largest size of people, in frame heights a metre
+_USUAL_AREA = 0.52  # square metres of a person in the frame
+_CUT_OFF = 0.1  # largest fraction of a person's width or height outside of the frame
+_PATTERN = (6, 18)  # grey levels of a pattern
+_POSTERS = 2  # at most
+_FREEDOM = 0.65  # fraction of the places where a person could be that are used, around the middle
+_NOISE = 2.0  # grey levels
+_STOOLS = 0.3  # fraction of people who stand beside a stool that they do not use
 
 
-@dataclass(frozen=True)
-class Camera:
-    """Slow movement of a camera, as sums of sines: amplitude, rate in Hz and phase of (x, y, zoom, roll)."""
-
-    zoom: float
-    amplitudes: np.ndarray  # (4, 2)
-    rates: np.ndarray  # (4, 2)
-    phases: np.ndarray  # (4, 2)
-
-    def offsets(self, times_s):
-        """(N, 4): shift right and down in picture heights, factor of the zoom, roll in radians."""
-        angle = 2 * np.pi * self.rates * times_s[:, None, None] + self.phases
-        return (self.amplitudes * np.sin(angle)).sum(-1)
+def _stripes(a: NDArray, b: NDArray) -> NDArray:
+    return np.sin(a)
 
 
-def still_camera(rng):
-    """Draw a `Camera` that does not move."""
-    return Camera(
-        zoom=rng.uniform(0.95, 1.05), amplitudes=np.zeros((4, 2)), rates=np.zeros((4, 2)), phases=np.zeros((4, 2))
-    )
+def _checks(a: NDArray, b: NDArray) -> NDArray:
+    return np.sign(np.sin(a) * np.sin(b))
 
 
-def draw_camera(rng):
-    """Draw a `Camera`: a slow drift and, on top, some shake of the hand."""
-    steady = rng.random() < 0.3
-    slow = np.array([0.05, 0.025, 0.06, 0.015]) * rng.uniform(0.2, 1.0, 4)
-    shake = np.array([0.004, 0.004, 0.0, 0.003]) * (0.0 if steady else rng.uniform(0, 1.5))
-    return Camera(
-        zoom=rng.uniform(0.95, 1.12),
-        amplitudes=np.stack([slow, shake], axis=1),
-        rates=np.stack([rng.uniform(0.05, 0.3, 4), rng.uniform(2, 5, 4)], axis=1),
-        phases=rng.uniform(0, 2 * np.pi, (4, 2)),
-    )
+def _dots(a: NDArray, b: NDArray) -> NDArray:
+    return 2.0 * ((np.sin(a) > 0.2) & (np.sin(b) > 0.2)) - 0.5
+
+
+def _waves(a: NDArray, b: NDArray) -> NDArray:
+    return np.sin(a + 1.5 * np.sin(b))
+
+
+def _rings(a: NDArray, b: NDArray) -> NDArray:
+    return np.sin(np.hypot(a, b))
+
+
+def _bricks(a: NDArray, b: NDArray) -> NDArray:
+    row = np.floor(a / np.pi)
+    return 1.0 - 3.0 * ((np.mod(a, np.pi) < 0.6) | (np.mod(b / 2 + row * np.pi / 2, np.pi) < 0.3))
 
 
 @dataclass(frozen=True)
-class Light:
-    """Light over a shot: a tint, slow changes, flicker, and perhaps a lamp that goes on or off."""
+class Domain:
+    """The looks and places of a split: hues of clothes (0..180, OpenCV's) and patterns of walls and floors."""
 
-    tint: np.ndarray  # (3,) factors of R, G, B
-    swell: float
-    rate: float
-    flicker: float
-    switch_s: float
-    switched: float
-
-    def gains(self, times_s, rng):
-        """(N, 3) factors of R, G, B."""
-        gain = 1 + self.swell * np.sin(2 * np.pi * self.rate * times_s) + rng.normal(0, self.flicker, len(times_s))
-        return (gain * np.where(times_s > self.switch_s, self.switched, 1.0))[:, None] * self.tint
+    cloth_hues: tuple[int, int]
+    patterns: tuple[Callable[[NDArray, NDArray], NDArray], ...]
 
 
-def steady_light(rng):
-    """Draw a `Light` that does not change."""
-    return Light(
-        tint=np.full(3, rng.uniform(0.85, 1.1)), swell=0.0, rate=0.0, flicker=0.0, switch_s=np.inf, switched=1.0
-    )
+TRAIN = Domain((0, 110), (_stripes, _checks, _dots, _waves))
+TEST = Domain((110, 180), (_rings, _bricks))
 
 
-def draw_light(rng):
-    """Draw a `Light` from a numpy Generator."""
-    return Light(
-        tint=rng.uniform(0.75, 1.15) * rng.uniform(0.92, 1.08, 3),
-        swell=rng.uniform(0.0, 0.1),
-        rate=rng.uniform(0.1, 0.5),
-        flicker=rng.choice([0.0, 0.005, 0.02]),
-        switch_s=rng.uniform(0.3, 3.0) if rng.random() < 0.25 else np.inf,
-        switched=rng.choice([0.75, 1.25]),
-    )
+@dataclass(frozen=True)
+class Film:
+    """Frames a second, and width and height in pixels."""
+
+    frame_rate: int
+    size: tuple[int, int]
+
+
+@dataclass
+class _Person:
+    action: Action
+    body: Shape
+    feet: NDArray  # (N, 2) in oversampled pixels
+    scale: float  # oversampled pixels a metre
+    stool: Shape | None = None
+    stool_feet: NDArray = field(default_factory=lambda: np.zeros((0, 2)))
 
 
 class Shot:
-    """Frames, boxes and masks of one shot.
+    """A few seconds of people in one place; everything is drawn from `rng` in the constructor.
 
     Args:
-        actors: list[Actor].
-        camera, light: Camera and Light.
-        setting: kind of place, see `scene.paint_scene`.
-        seed: of the place and the noise.
-        num_frames: frames.
-        frame_rate: frames a second.
-        size: (width, height) of the picture in pixels.
+        rng: numpy Generator.
+        domain: of looks and places.
+        actions: what each person does.
+        num_frames: N.
     """
 
-    def __init__(self, actors, camera, light, *, setting, seed, num_frames, frame_rate, size):
-        self.actors, self.camera, self.light = actors, camera, light
-        self.setting, self.seed, self.size = setting, seed, size
-        self.times_s = np.arange(num_frames) / frame_rate
-        self.pixels = size[1] * _OVERSAMPLING
+    def __init__(
+        self, rng: np.random.Generator, domain: Domain, actions: list[Action], num_frames: int, film: Film
+    ) -> None:
+        self.actions, self.film, self.num_frames = actions, film, num_frames
+        self.times_s = (np.arange(num_frames) + 0.5) / film.frame_rate
+        self._height, self._width = (side * _OVERSAMPLING for side in film.size[::-1])
+        self._drift = rng.uniform(-0.06, 0.06) * (self.times_s - num_frames / film.frame_rate / 2)  # frame heights
+        self._elevation = rng.uniform(0.05, 0.3)
+        places = rng.permutation(len(actions))
+        self._people = [self._person(rng, domain, a, place) for a, place in zip(actions, places, strict=True)]
+        self._place = self._paint_place(rng, domain)
+        self._light = rng.uniform(0.6, 1.15) * rng.uniform(0.85, 1.15, 3)
+        self._noise_seed = int(rng.integers(2**31))
 
-    def __len__(self):
-        return len(self.times_s)
+    @property
+    def boxes(self) -> NDArray:
+        """Boxes of whole bodies, not cut at the border of the frame: (P, N, 4), XYXY in pixels."""
+        boxes = []
+        for person in self._people:
+            left, low, right, high = person.scale * person.body.boxes().T
+            x, y = person.feet.T
+            boxes.append(np.stack([x + left - 1, y - high - 1, x + right + 1, y - low + 1], axis=1) / _OVERSAMPLING)
+        return np.stack(boxes)
 
-    @cached_property
-    def boxes(self):
-        """(num_actors, N, 4) float64: whole bodies, XYXY absolute in pixels, not cut at the picture's border."""
-        edge = np.array([-1.0, -1.0, 1.0, 1.0])  # what smooth edges add
-        return np.stack([figure.extent(xy, radii) + edge for xy, radii in self._projected]) / _OVERSAMPLING
-
-    def frames(self):
+    def frames(self) -> Iterator[NDArray]:
         """Yield the N frames, uint8 (H, W, 3) RGB."""
-        rng = np.random.default_rng([self.seed, 1])
-        gains = self.light.gains(self.times_s, rng)
-        width, height = self.size
-        noise = np.repeat(rng.normal(0, _NOISE, (height + 32, width + 32, 1)), 3, axis=-1).astype(np.int16)
-        for frame, gain in enumerate(gains.tolist()):
-            image = cv2.resize(self._draw(frame), self.size, interpolation=cv2.INTER_AREA)
-            y, x = rng.integers(0, 32, 2)
-            lit = cv2.multiply(image, (*gain, 1.0))
-            yield cv2.add(lit, noise[y : y + height, x : x + width], dtype=cv2.CV_8U)
+        rng = np.random.default_rng(self._noise_seed)
+        width, height = self.film.size
+        noise = np.repeat(rng.normal(0, _NOISE, (height + 16, width + 16, 1)), 3, axis=-1).astype(np.int16)
+        light = (*self._light.tolist(), 1.0)
+        layers = [layer for person in sorted(self._people, key=lambda p: p.scale) for layer in _layers(person)]
+        for frame in range(self.num_frames):
+            image = self._background(frame)
+            for person in self._people:
+                _shadow(image, person.feet[frame], person.scale)
+            for shape, outlines in layers:
+                shape.draw(image, outlines, frame)
+            image = cv2.multiply(cv2.resize(image, self.film.size, interpolation=cv2.INTER_AREA), light)
+            y, x = rng.integers(0, 16, 2)
+            yield cv2.add(image, noise[y : y + height, x : x + width], dtype=cv2.CV_8U)
 
-    def mask(self, actor, frame):
-        """uint8 (H, W): 255 where an actor's body would be seen with nobody and nothing before it."""
-        image = np.zeros((self.pixels, self.size[0] * _OVERSAMPLING), np.uint8)
-        figure.draw_mask(image, self._outlines[actor], self._bodies[actor], frame)
-        return cv2.resize(image, self.size, interpolation=cv2.INTER_AREA)
+    def mask(self, person: int, frame: int) -> NDArray:
+        """uint8 (H, W): 255 where a person would be seen with nobody before them."""
+        image = np.zeros((self._height, self._width), np.uint8)
+        who = self._people[person]
+        who.body.draw_mask(image, who.body.outlines(who.feet, who.scale), frame)
+        return cv2.resize(image, self.film.size, interpolation=cv2.INTER_AREA)
 
-    def _draw(self, frame):
-        width = self.size[0] * _OVERSAMPLING
-        matrix = self._matrices[frame].copy()
-        matrix[:, 2] -= matrix[:, :2] @ np.full(2, MARGIN * self.pixels)
-        image = cv2.warpAffine(self._background, matrix, (width, self.pixels), flags=cv2.INTER_NEAREST)
-        for i in np.argsort([actor.scale for actor in self.actors], kind="stable"):
-            _draw_shadow(image, self._feet[i, frame], self._scales[i, frame])
-            if self._stools[i] is not None:
-                shape, points = self._stools[i]
-                figure.draw(image, points, shape, frame)
-            figure.draw(image, self._outlines[i], self._bodies[i], frame)
-        return image
+    def _person(self, rng: np.random.Generator, domain: Domain, action: Action, place: int) -> _Person:
+        look, manner, side = draw_look(rng, domain.cloth_hues), draw_manner(rng), rng.choice([-1, 1])
+        yaw = side * rng.uniform(0.8, 1.5) if action.sideways else rng.uniform(-0.7, 0.7)
+        bones, lift_m = action.poses(manner, self.times_s, self.num_frames / self.film.frame_rate)
+        body = body_shape(look, bones, lift_m, yaw, self._elevation)
+        # Bodies cover the same area whatever they do, or the amount of dark pixels would say what.
+        scale = self._height * rng.uniform(*_SCALE) * np.sqrt(_USUAL_AREA / _area(body))
+        box = body.boxes().mean(0) * scale
+        left, low, right, high = box
+        slot = self._width / len(self.actions)
+        x = slot * place + _somewhere(rng, slot, right - left) - left
+        y = _somewhere(rng, self._height, high - low) + high
+        feet = np.stack([x + self._height * self._drift, np.full(self.num_frames, y)], axis=1)
+        if action.name == "walk":
+            feet[:, 0] += side * 0.9 * manner.rate_hz * scale * (self.times_s - self.times_s.mean())
+        person = _Person(action, body, feet, scale)
+        if action.seat or rng.random() < _STOOLS:
+            beside = 0.0 if action.seat else rng.choice([-1, 1]) * rng.uniform(0.5, 0.9) * scale
+            person.stool = stool_shape(look, self.num_frames, yaw, self._elevation)
+            person.stool_feet = np.stack([x + beside + self._height * self._drift, feet[:, 1]], axis=1)
+        return person
 
-    @cached_property
-    def _scene(self):
-        rng = np.random.default_rng([self.seed, 0])
-        return paint_scene(rng, self.setting, self.size[0] / self.size[1], self.pixels)
+    def _paint_place(self, rng: np.random.Generator, domain: Domain) -> NDArray:
+        """uint8 (H, W, 3), larger than the frame by _PAN on each side: a wall and a floor, each with its pattern."""
+        lowest = min(person.feet[0, 1] for person in self._people) / self._height
+        shape = [round(side + 2 * _PAN * self._height) for side in (self._height, self._width)]
+        y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32) / self._height - _PAN
+        horizon = lowest - rng.uniform(0.03, 0.3)
+        wall, floor = (_surface(rng, domain, x, y) for _ in range(2))
+        image = np.where((y > horizon)[..., None], floor, wall)
+        for _ in range(rng.integers(_POSTERS + 1)):  # posters, windows, boxes
+            corner = rng.uniform(-_PAN, 1.2, 2) * self._height
+            end = corner + rng.uniform(0.08, 0.4, 2) * self._height
+            cv2.rectangle(image, corner.astype(int), end.astype(int), _bright(rng).tolist(), -1)
+        return np.clip(image, 0, 255).astype(np.uint8)
 
-    @property
-    def _background(self):
-        return self._scene[0]
-
-    @cached_property
-    def _matrices(self):
-        """(N, 2, 3): from the picture at rest to the picture, both in (oversampled) pixels."""
-        right, down, zoom, roll = self.camera.offsets(self.times_s).T
-        center = np.array([self.size[0], self.size[1]]) * _OVERSAMPLING / 2
-        scale = self.camera.zoom * (1 + zoom)
-        turn = np.stack([np.cos(roll), -np.sin(roll), np.sin(roll), np.cos(roll)], axis=1).reshape(-1, 2, 2)
-        turn *= scale[:, None, None]
-        shift = center - np.stack([right, down], axis=1) * self.pixels * scale[:, None] - turn @ center
-        return np.concatenate([turn, shift[:, :, None]], axis=2)
-
-    @cached_property
-    def _reach(self):
-        """Left and right end, in picture heights at rest, of where a person is in the picture all through the shot."""
-        inverse = np.linalg.inv(self._matrices[:, :, :2])
-        corners = np.array([[0.0, 0.8 * self.pixels], [self.size[0] * _OVERSAMPLING, 0.8 * self.pixels]])
-        ends = np.einsum("nij,nkj->nki", inverse, corners[None] - self._matrices[:, None, :, 2])[..., 0] / self.pixels
-        return ends[:, 0].max() + 0.16, ends[:, 1].min() - 0.16
-
-    @cached_property
-    def _bodies(self):
-        return [
-            figure.body_shape(actor.look, bones, lift_m, yaw, self._elevation)
-            for actor, (bones, lift_m, _), (_, yaw) in zip(self.actors, self._poses, self._paths, strict=True)
-        ]
-
-    @property
-    def _elevation(self):
-        return np.arctan2(self._scene[1] - 0.25, 1.0)
-
-    @cached_property
-    def _poses(self):
-        return [poses(actor.script, actor.manner, self.times_s) for actor in self.actors]
-
-    @cached_property
-    def _paths(self):
-        return [self._path(actor, walking) for actor, (_, _, walking) in zip(self.actors, self._poses, strict=True)]
-
-    def _path(self, actor, walking):
-        """Place (N,) in picture heights and yaw (N,) of a person who turns back at the ends of the camera's reach."""
-        low, high = self._reach
-        x, yaw, side = low + actor.place * (high - low), actor.heading, np.sign(actor.heading) or 1.0
-        step_s = self.times_s[1] - self.times_s[0] if len(self) > 1 else 0.0
-        speed = _WALK_M_PER_STEP * 2 * np.sin(actor.manner.walk_angle) * actor.manner.walk_rate * actor.scale
-        places, yaws = [], []
-        for share in walking:
-            if (side > 0 and x > high) or (side < 0 and x < low):
-                side = -side
-            aim = side * 1.35 if share > 0.2 else actor.heading
-            yaw += np.clip(aim - yaw, -6.0 * step_s, 6.0 * step_s)
-            x += speed * share * np.sin(yaw) * step_s
-            places.append(x)
-            yaws.append(yaw)
-        return np.array(places), np.array(yaws)
-
-    @cached_property
-    def _feet(self):
-        """(num_actors, N, 2) pixels."""
-        feet = []
-        for actor, (x, _) in zip(self.actors, self._paths, strict=True):
-            y = self._scene[1] + _CAMERA_HEIGHT_M * actor.scale
-            rest = np.stack([x, np.full_like(x, y)], axis=1) * self.pixels
-            feet.append(np.einsum("nij,nj->ni", self._matrices[:, :, :2], rest) + self._matrices[:, :, 2])
-        return np.stack(feet)
-
-    @cached_property
-    def _scales(self):
-        """(num_actors, N) pixels a metre."""
-        zoom = np.linalg.norm(self._matrices[:, 0, :2], axis=1)
-        return np.stack([actor.scale * self.pixels * zoom for actor in self.actors])
-
-    @cached_property
-    def _projected(self):
-        return [figure.project(*each) for each in zip(self._bodies, self._feet, self._scales, strict=True)]
-
-    @cached_property
-    def _outlines(self):
-        return [figure.outlines(xy, radii) for xy, radii in self._projected]
-
-    @cached_property
-    def _stools(self):
-        stools = []
-        for actor, (_, yaw), feet, scale in zip(self.actors, self._paths, self._feet, self._scales, strict=True):
-            if actor.stool is None:
-                stools.append(None)
-                continue
-            still = np.full_like(yaw, actor.heading)
-            shape = figure.stool_shape(actor.stool, actor.look.height_m, still, self._elevation)
-            stools.append((shape, figure.outlines(*figure.project(shape, feet, scale))))
-        return stools
+    def _background(self, frame: int) -> NDArray:
+        shift = np.float32([[1, 0, (self._drift[frame] - _PAN) * self._height], [0, 1, -_PAN * self._height]])
+        return cv2.warpAffine(self._place, shift, (self._width, self._height), flags=cv2.INTER_LINEAR)
 
 
-def _draw_shadow(image, feet, scale):
+def _layers(person: _Person) -> Iterator[tuple[Shape, NDArray]]:
+    if person.stool is not None:
+        yield person.stool, person.stool.outlines(person.stool_feet, person.scale)
+    yield person.body, person.body.outlines(person.feet, person.scale)
+
+
+def _area(body: Shape) -> float:
+    """Square metres that a body covers, on average over a few frames."""
+    pixels_a_metre, count = 24, len(body.centers)
+    outlines = body.outlines(np.full((count, 2), [2.0, 3.0]) * pixels_a_metre, pixels_a_metre)
+    covered = []
+    for frame in range(0, count, max(count // 3, 1)):
+        image = np.zeros((4 * pixels_a_metre, 4 * pixels_a_metre), np.uint8)
+        body.draw_mask(image, outlines, frame)
+        covered.append(np.count_nonzero(image > 127))
+    return float(np.mean(covered)) / pixels_a_metre**2
+
+
+def _somewhere(rng: np.random.Generator, room: float, length: float) -> float:
+    """Beginning of an interval of some length, anywhere in [0, room] but for _CUT_OFF of it."""
+    ends = -_CUT_OFF * length, room - (1 - _CUT_OFF) * length
+    return sum(ends) / 2 + _FREEDOM * rng.uniform(-0.5, 0.5) * abs(ends[1] - ends[0])
+
+
+def _surface(rng: np.random.Generator, domain: Domain, x: NDArray, y: NDArray) -> NDArray:
+    """A bright colour with a pattern of any direction and width, float (H, W, 3)."""
+    pattern = domain.patterns[rng.integers(len(domain.patterns))]
+    angle, (wave, ratio) = rng.uniform(0, np.pi), (rng.uniform(0.05, 0.16), rng.uniform(0.7, 1.4))
+    a = 2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / wave + rng.uniform(0, 2 * np.pi)
+    b = 2 * np.pi * (y * np.cos(angle) - x * np.sin(angle)) / (wave * ratio)
+    tint = rng.uniform(0.4, 1.0, 3) * rng.choice([-1, 1]) * rng.uniform(*_PATTERN)
+    return _bright(rng) + pattern(a, b)[..., None] * tint
+
+
+def _bright(rng: np.random.Generator) -> NDArray:
+    return rng.uniform(160, 245) + rng.uniform(-35, 35, 3)
+
+
+def _shadow(image: NDArray, feet: NDArray, scale: float) -> None:
     """Darken a soft disc on the ground, in place."""
-    rx, ry = round(0.34 * scale), round(0.09 * scale)
-    x, y = (round(float(v)) for v in feet)
-    x1, y1 = max(x - rx, 0), max(y - ry, 0)
-    part = image[y1 : max(y + ry, 0), x1 : max(x + rx, 0)]
+    (x, y), (rx, ry) = np.rint(feet).astype(int).tolist(), (round(0.4 * scale), round(0.1 * scale))
+    left, top = max(x - rx, 0), max(y - ry, 0)
+    part = image[top : max(y + ry, 0), left : max(x + rx, 0)]
     if part.size:
-        shade = np.full(part.shape[:2], 255, np.uint8)
-        cv2.ellipse(shade, (x - x1, y - y1), (rx, ry), 0, 0, 360, 165, -1, cv2.LINE_AA)
-        cv2.multiply(part, cv2.cvtColor(shade, cv2.COLOR_GRAY2RGB), part, 1 / 255)
+        shade = np.full(part.shape, 255, np.uint8)
+        cv2.ellipse(shade, (x - left, y - top), (rx, ry), 0, 0, 360, (190, 190, 190), -1, cv2.LINE_AA)
+        cv2.multiply(part, shade, part, 1 / 255)

@@ -13,6 +13,7 @@ from fvcore.common.checkpoint import _IncompatibleKeys
 from tabulate import tabulate
 from torch import nn
 
+from vdet_ssl.checkpoint.read import check_weights, read_checkpoint
 from vdet_ssl.errors import CheckpointError
 
 
@@ -59,27 +60,27 @@ class VideoCheckpointer(DetectionCheckpointer):
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         self._path = path
-        if path and not os.path.isfile(self.path_manager.get_local_path(path)):
+        local = self.path_manager.get_local_path(path) if path else ""
+        if os.path.isdir(local):
+            raise CheckpointError(
+                f"{path} is a folder: give a checkpoint in it, such as model_final.pth (MODEL.WEIGHTS)"
+            )
+        if path and not os.path.isfile(local):
             raise CheckpointError(f"{path}: there is no such checkpoint (MODEL.WEIGHTS)")
         return super().load(path, checkpointables)
 
     def _load_file(self, f: str) -> dict[str, Any]:
-        try:
-            loaded = torch.load(f, map_location="cpu", weights_only=True)
-        except Exception as e:
-            raise CheckpointError(f"{self._path}: not a checkpoint of tensors and plain values: {e}") from e
-        return loaded if isinstance(loaded, dict) and "model" in loaded else {"model": loaded}
+        return read_checkpoint(f, self._path)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> _IncompatibleKeys:
-        weights = checkpoint.pop("model")
-        if not isinstance(weights, dict) or not all(isinstance(v, torch.Tensor) for v in weights.values()):
-            raise CheckpointError(f"{self._path}: its 'model' is not a state dict (name -> tensor)")
-        weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
+        weights = check_weights(checkpoint.pop("model"), self._path)
         state = self.model.state_dict()
         matches = match_weights(state, weights)
         report(self._path, matches, unused={*weights} - {m.source for m in matches})
         self._check_coverage(matches)
-        self.model.load_state_dict({m.name: weights[m.source] for m in matches if not m.problem}, strict=False)
+        self.model.load_state_dict(
+            {m.name: weights[m.source] for m in matches if m.source and not m.problem}, strict=False
+        )
         return _IncompatibleKeys([], [], [])  # the table above said it all
 
     def _check_coverage(self, matches: list[Match]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from fvcore.common.config import BASE_KEY
 
+from vdet_ssl.config.yaml_files import compose, construct
 from vdet_ssl.errors import ConfigError
 
 IMPORTS = "IMPORTS"
@@ -108,15 +109,11 @@ def read_yaml(filename: str | os.PathLike, above: Sequence[str] = ()) -> list[Se
 
 def _read_one(filename: str | os.PathLike) -> Settings:
     settings = Settings()
-    try:
-        with open(filename, encoding="utf-8") as f:
-            root = yaml.compose(f, Loader=yaml.SafeLoader)
-        if root is not None and not isinstance(root, yaml.MappingNode):
-            raise ConfigError(f"{filename}: expected KEY: value lines")
-        if root is not None:
-            _collect(root, "", filename, settings)
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{filename}: not valid yaml: {e}") from None
+    root = compose(filename)
+    if root is not None and not isinstance(root, yaml.MappingNode):
+        raise ConfigError(f"{filename}: expected KEY: value lines")
+    if root is not None:
+        _collect(root, "", filename, settings)
     return settings
 
 
@@ -130,5 +127,8 @@ def _collect(node: yaml.MappingNode, prefix: str, filename: str | os.PathLike, s
         if isinstance(value_node, yaml.MappingNode):
             _collect(value_node, f"{prefix}{key}.", filename, settings)
         else:
-            value = yaml.SafeLoader("").construct_object(value_node, deep=True)
+            try:
+                value = construct(value_node)
+            except (yaml.YAMLError, ValueError) as e:
+                raise ConfigError(f"{filename}: not valid yaml: {' '.join(str(e).split())}") from None
             settings.add(prefix + key, Setting(value, f"{filename}:{line}"))

@@ -19,7 +19,8 @@ from vdet_ssl.engine.setup import choose_device
 from vdet_ssl.engine.trainer import trainer_class
 from vdet_ssl.errors import ConfigError, DataError
 from vdet_ssl.evaluation.ava_evaluator import boxes_and_scores, detections_table
-from vdet_ssl.structures.ava_csv import BoxTable, read_label_map
+from vdet_ssl.structures.ava_csv import BoxTable
+from vdet_ssl.structures.label_map import read_label_map
 from vdet_ssl.visualization.annotated_video import KeyFrame, key_frames_of_table
 
 _MICROSECONDS = 1e6

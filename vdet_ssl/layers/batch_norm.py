@@ -86,6 +86,10 @@ class BatchNorm(nn.BatchNorm3d):
             return self._forward_groups(x)
         return super().forward(x)
 
+    def num_normalized(self, num_samples: int) -> int:
+        """Return how many samples share statistics in training, where each process has `num_samples`."""
+        return min(self.group_size or num_samples, num_samples) * self._sync_size()
+
     def _check_input_dim(self, x: torch.Tensor) -> None:
         if x.dim() < 2:
             raise ValueError(f"BatchNorm takes tensors (N, C, *), not of shape {tuple(x.shape)}.")

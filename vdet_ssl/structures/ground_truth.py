@@ -26,7 +26,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from vdet_ssl.errors import DataError
-from vdet_ssl.structures.ava_csv import BoxTable, KeyFrameId, key_frame_id
+from vdet_ssl.structures.ava_csv import NO_ACTION, SLACK, BoxTable, KeyFrameId, clip_boxes, key_frame_id
 
 KeyFrameRecord = dict[str, Any]
 
@@ -41,7 +41,7 @@ def check_records(records: Iterable[Mapping[str, Any]], num_classes: int, name: 
     Args:
         records: may have boxes as lists, a number as timestamp, and as "classes" for each box a list of class indices
             or `num_classes` times true or false (or 0 and 1, where there are more than two classes); "start_s" is 0
-            where there is none.  Other fields are kept.
+            where there is none.  Boxes that leave 0..1 by up to `SLACK` are clipped.  Other fields are kept.
         name: of the data set, for errors.
     Raises:
         DataError: names the data set, the record's index and its video id, and says what is wrong.
@@ -57,7 +57,9 @@ def check_records(records: Iterable[Mapping[str, Any]], num_classes: int, name: 
         except (TypeError, ValueError) as error:
             video_id = record.get("video_id") if isinstance(record, Mapping) else None
             raise DataError(f"{name}: record {i}, video_id {video_id!r}: {error}") from error
-    return checked
+    boxes = clip_boxes(np.concatenate([np.zeros((0, 4)), *(record["boxes"] for record in checked)]), name)
+    starts = np.cumsum([len(record["boxes"]) for record in checked])[:-1]
+    return [{**record, "boxes": own} for record, own in zip(checked, np.split(boxes, starts), strict=True)]
 
 
 def ground_truth_table(records: Iterable[KeyFrameRecord], action_ids: Sequence[int]) -> BoxTable:
@@ -99,11 +101,7 @@ def records_of_table(table: BoxTable, action_ids: Sequence[int], source: str) ->
     first = np.flatnonzero(~pd.Series(box).duplicated())  # each box's first row
     class_index = pd.Index(list(action_ids)).get_indexer(pd.Index(table.action_id))
     listed = class_index >= 0
-    if not listed.all():
-        ids = np.unique(table.action_id[~listed]).tolist()
-        logger.warning(
-            f"{source}: {(~listed).sum()} rows have actions that are not in the list ({ids}): boxes are kept"
-        )
+    _check_action_ids(table.action_id, listed, action_ids, source)
     classes = np.zeros((len(first), len(action_ids)), bool)
     classes[box[listed], class_index[listed]] = True
     labels, person_ids = np.column_stack([box, class_index])[listed], table.score[listed]
@@ -120,10 +118,34 @@ def records_of_table(table: BoxTable, action_ids: Sequence[int], source: str) ->
     return records
 
 
+def _check_action_ids(
+    action_id: NDArray[np.int64], listed: NDArray[np.bool_], action_ids: Sequence[int], source: str
+) -> None:
+    """Warn of rows whose action is not listed; DataError where all are like this, or ids look counted from 0."""
+    others = np.unique(action_id[~listed])
+    if not len(others):
+        return
+    some = ", ".join(map(str, others[:10])) + (", ..." if len(others) > 10 else "")
+    ids = f"the label map has ids from {min(action_ids)} to {max(action_ids)}"
+    if 0 in others:
+        raise DataError(
+            f"{source}: {(action_id == 0).sum()} rows have the action id 0, and {ids}: if the file counts from 0, all of "
+            "its classes are shifted; count from 1 as the label map does, or give the label map an id 0"
+        )
+    if not listed.any() and (others != NO_ACTION).any():
+        raise DataError(f"{source}: no row has an action of the label map: it has the ids {some}, {ids}")
+    logger.warning(
+        f"{source}: {(~listed).sum()} of {len(listed)} rows have actions that are not in the list ({some}): boxes are kept"
+    )
+
+
 def find_wrong_box(boxes: NDArray[np.float64]) -> tuple[int, str] | None:
-    """Return index and description of the first box XYXY that leaves 0..1 or has no area; None: all are right."""
-    inside = (boxes >= 0).all(axis=1) & (boxes <= 1).all(axis=1)
-    wrong = ~(inside & (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3]))
+    """Return index and description of the first box XYXY that leaves 0..1 by more than `SLACK` or, clipped, has no area.
+
+    None: all are right."""
+    inside = (boxes >= -SLACK).all(axis=1) & (boxes <= 1 + SLACK).all(axis=1)
+    clipped = boxes.clip(0, 1)
+    wrong = ~(inside & (clipped[:, 0] < clipped[:, 2]) & (clipped[:, 1] < clipped[:, 3]))
     if not wrong.any():
         return None
     index = int(wrong.argmax())

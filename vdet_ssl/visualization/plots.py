@@ -76,7 +76,10 @@ def plot_average_precision(axes: Axes, runs: Mapping[str, Result]) -> None:
 
 
 def write_summary(
-    output: str | PathLike[str], pretraining_metrics: str | PathLike[str], runs: Mapping[str, Run]
+    output: str | PathLike[str],
+    pretraining_metrics: str | PathLike[str],
+    runs: Mapping[str, Run],
+    chance: Result | None = None,
 ) -> None:
     """Write one image of a pre-training and of the detectors fine-tuned after it.
 
@@ -84,14 +87,20 @@ def write_summary(
         output: path of the png.
         pretraining_metrics: path of the pre-training's metrics.json.
         runs: name of the run -> it.
+        chance: what random scores reach: bars of their own, and a line at the mean.
     """
     figure = plt.figure(figsize=(12, 8), layout="constrained")
     grid = figure.add_gridspec(2, 2)
     plot_losses(figure.add_subplot(grid[0, 0]), {"pre-training": pretraining_metrics}, "Pre-training")
     fine_tuning = {name: run["metrics"] for name, run in runs.items()}
     plot_losses(figure.add_subplot(grid[0, 1]), fine_tuning, "Action detection fine-tuning")
-    plot_average_precision(figure.add_subplot(grid[1, :]), runs)
-    scores = ", ".join(f"{name} {100 * run['mAP']:.1f}" for name, run in runs.items())
+    axes = figure.add_subplot(grid[1, :])
+    results: dict[str, Result] = {**runs}
+    if chance is not None:
+        results["chance"] = chance
+        axes.axhline(100 * chance["mAP"], color=_COLORS[len(runs) % len(_COLORS)], linestyle="--", zorder=0)
+    plot_average_precision(axes, results)
+    scores = ", ".join(f"{name} {100 * run['mAP']:.1f}" for name, run in results.items())
     figure.suptitle(f"AVA mAP at IoU 0.5, %: {scores}", fontsize=15)
     figure.savefig(output, dpi=110)
     plt.close(figure)

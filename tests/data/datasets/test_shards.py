@@ -146,3 +146,9 @@ def test_patterns(tmp_path):
     assert expand("s3://b/{008..010}.tar") == [f"s3://b/{i}.tar" for i in ("008", "009", "010")]
     assert expand("{0..1}/x{1..2}") == ["0/x1", "0/x2", "1/x1", "1/x2"]
     assert expand(str(tmp_path / "a*.tar")) == [str(tmp_path / f"a{i}.tar") for i in (1, 2)]
+
+
+def test_what_shards_leave_out_is_counted_and_said(shards, caplog):
+    with caplog.at_level("INFO"):
+        load_videos(str(shards))
+    assert "4 files are left out by their ending: 4 .json" in caplog.text

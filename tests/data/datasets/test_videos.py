@@ -161,3 +161,44 @@ def test_datasets_by_name_and_by_path(tmp_path):
     assert ensure_registered("kinetics400_train") == "kinetics400_train"
     with pytest.raises(DataError, match="kinetics400_trian.*kinetics400_train"):
         ensure_registered("kinetics400_trian")
+
+
+def test_all_usual_endings_are_videos(tmp_path):
+    names = [
+        f"v.{x}"
+        for x in [
+            "mp4",
+            "webm",
+            "3gp",
+            "MTS",
+            "m2ts",
+            "ogv",
+            "vob",
+            "asf",
+            "gif",
+            "avi",
+            "flv",
+            "m4v",
+            "mkv",
+            "mov",
+            "mpeg",
+            "mpg",
+            "ts",
+            "wmv",
+        ]
+    ]
+    for name in names:
+        (tmp_path / name).touch()
+    assert len(load_videos(str(tmp_path))) == len(names)
+
+
+def test_what_a_folder_leaves_out_is_counted_and_said(tmp_path, caplog):
+    for name in ("a.mp4", "b.TXT", "c.txt", "d.rmvb", "README", ".hidden"):
+        (tmp_path / name).touch()
+    with caplog.at_level("INFO"):
+        assert len(load_videos(str(tmp_path))) == 1
+    assert f"{tmp_path}: 4 files are left out by their ending: 2 .txt, " in caplog.text
+    assert "1 .rmvb" in caplog.text and "1 without one" in caplog.text
+    (tmp_path / "a.mp4").unlink()
+    with pytest.raises(DataError, match="there is no video in it; 4 files are left out by their ending: 2 .txt"):
+        load_videos(str(tmp_path))

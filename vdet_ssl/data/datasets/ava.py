@@ -9,20 +9,23 @@ import dataclasses
 import difflib
 import functools
 import logging
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from numpy.typing import NDArray
 
+from vdet_ssl.config.yaml_files import compose, construct
 from vdet_ssl.data.records import Record
 from vdet_ssl.data.video.info import VIDEO_EXTENSIONS
 from vdet_ssl.errors import AvaFormatError, DataError
-from vdet_ssl.structures.ava_csv import key_frame_id, line_of_row, read_boxes, read_excluded, read_label_map
+from vdet_ssl.structures.ava_csv import clip_boxes, key_frame_id, line_of_row, read_annotations, read_excluded
 from vdet_ssl.structures.ground_truth import find_wrong_box, records_of_table
+from vdet_ssl.structures.label_map import read_label_map
 
 logger = logging.getLogger(__name__)
 
@@ -54,17 +57,34 @@ class AvaDescription:
     key_frames: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
+        for field in ("annotations", "label_map", "excluded_timestamps", "videos", "frames"):
+            path = getattr(self, field)
+            if path is not None and not (isinstance(path, str) and "\0" not in path):
+                raise ValueError(f"{field} is {path!r}; it has to be a path")
         if not (self.annotations and self.label_map):
             raise ValueError("it needs annotations and label_map: the csv of boxes and the list of actions")
         if (self.videos is None) == (self.frames is None):
             raise ValueError("it needs either videos or frames: the folder with the movies, or that with their frames")
-        if self.frames is not None and not (isinstance(self.frame_rate, (int, float)) and self.frame_rate > 0):
-            raise ValueError(f"frames need frame_rate: how many of them make a second (it is {self.frame_rate})")
-        if self.key_frames is not None and len(self.key_frames) != 2:
-            raise ValueError("key_frames are the first and the last timestamp, in seconds: [902, 1798]")
+        if self.frames is not None and not (_is_number(self.frame_rate) and self.frame_rate > 0):
+            raise ValueError(f"frames need frame_rate: how many of them make a second (it is {self.frame_rate!r})")
+        for field in ("videos_start_s", "frames_start_s"):
+            if not _is_number(getattr(self, field)):
+                raise ValueError(f"{field} is {getattr(self, field)!r}; it has to be a number of seconds")
+        if self.key_frames is not None and not _is_range(self.key_frames):
+            raise ValueError(
+                f"key_frames are the first and the last timestamp, in seconds: [902, 1798], not {self.key_frames!r}"
+            )
 
     def is_key_frame(self, timestamp_s: float) -> bool:
         return self.key_frames is None or self.key_frames[0] <= timestamp_s <= self.key_frames[1]
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_range(value: object) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value)) and value[0] <= value[1]
 
 
 def read_description(path: str) -> AvaDescription:
@@ -73,19 +93,25 @@ def read_description(path: str) -> AvaDescription:
     Raises:
         DataError: says which file and what is wrong.
     """
-    with open(path, encoding="utf-8") as f:
-        try:
-            entries = yaml.safe_load(f)
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise DataError(f"{path} is not a yaml file: {' '.join(str(error).split())}") from error
     known = [field.name for field in dataclasses.fields(AvaDescription)]
-    if not isinstance(entries, dict):
+    root = compose(path, DataError)
+    if not isinstance(root, yaml.MappingNode):
         raise AvaFormatError(path, 1, f"expected keys and values; the keys are {', '.join(known)}")
-    for key in set(entries) - set(known):
-        near = difflib.get_close_matches(str(key), known, n=1)
-        raise DataError(f"{path}: unknown key {key!r}; " + (f"did you mean {near[0]}?" if near else f"known: {known}"))
+    entries: dict[str, Any] = {}
+    for key_node, value_node in root.value:
+        key, line = str(key_node.value), key_node.start_mark.line + 1
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {known}"
+            raise AvaFormatError(path, line, f"unknown key {key[:100]!r}; {hint}")
+        if key in entries:
+            raise AvaFormatError(path, line, f"{key} is set twice")
+        try:
+            entries[key] = construct(value_node)
+        except (yaml.YAMLError, ValueError) as error:
+            raise AvaFormatError(path, line, f"{key}: {' '.join(str(error).split())}") from None
     for key in ("annotations", "label_map", "excluded_timestamps", "videos", "frames"):
-        if entries.get(key) is not None:
+        if isinstance(entries.get(key), str):
             entries[key] = os.path.join(os.path.dirname(path), entries[key])
     try:
         return AvaDescription(**entries)
@@ -126,23 +152,36 @@ def load_ava(description: AvaDescription) -> list[Record]:
         DataError: movies, or folders of frames, are missing.
     """
     source = description.annotations
-    table = read_boxes(source, score="person_id")
+    table = read_annotations(source)
     check_boxes(source, table.boxes)
+    table = dataclasses.replace(table, boxes=clip_boxes(table.boxes, source))
     excluded = read_excluded(description.excluded_timestamps) if description.excluded_timestamps else frozenset()
     every = records_of_table(table, list(_read_label_map(description.label_map)), source)
-    records = [
-        record
-        for record in every
-        if description.is_key_frame(record["timestamp_s"])
-        and key_frame_id(record["video_id"], record["timestamp"]) not in excluded
-    ]
+    in_range = [record for record in every if description.is_key_frame(record["timestamp_s"])]
+    records = [r for r in in_range if key_frame_id(r["video_id"], r["timestamp"]) not in excluded]
+    if not records:
+        raise DataError(_nothing_left(description, every, len(in_range)))
     where = _find_sources({record["video_id"] for record in records}, description)
     logger.info(f"{source}: {len(records)} key frames; {len(every) - len(records)} are excluded or out of range")
     return [{**record, **where[record["video_id"]]} for record in records]
 
 
+def _nothing_left(description: AvaDescription, every: Sequence[Record], num_in_range: int) -> str:
+    """Say why a data set has no key frame."""
+    if not every:
+        return f"{description.annotations} names no key frame: it is empty"
+    message = f"{description.annotations}: none of its {len(every)} key frames is left"
+    if num_in_range:
+        return f"{message}; {num_in_range} are excluded by {description.excluded_timestamps}"
+    times = [record["timestamp_s"] for record in every]
+    return (
+        f"{message}: their timestamps go from {min(times):g} to {max(times):g} s, the data set's key_frames are "
+        f"{list(description.key_frames or [])}; change or remove that line of its description"
+    )
+
+
 def check_boxes(path: str, boxes: NDArray) -> None:
-    """Raise AvaFormatError at the first box XYXY of a csv file that leaves 0..1 or has no area."""
+    """Raise AvaFormatError at the first box XYXY of a csv file that leaves 0..1, but for what is clipped, or has no area."""
     wrong = find_wrong_box(boxes)
     if wrong:
         row, reason = wrong

@@ -2,8 +2,6 @@
 
 import functools
 import logging
-import pickle
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vdet_ssl.data.records import Record, Records
 from vdet_ssl.errors import AvaFormatError, DataError
+from vdet_ssl.safe_pickle import read_pickle
 from vdet_ssl.structures.ava_csv import KeyFrameId, key_frame_id, line_of_row, read_boxes
 
 _SLACK = 0.01  # detectors' boxes may leave the frame by this fraction of it; they are clipped
@@ -80,11 +79,11 @@ def _read_csv(path: str) -> dict[KeyFrameId, NDArray[np.float32]]:
 
 
 def _read_pickle(path: str) -> dict[KeyFrameId, NDArray[np.float32]]:
-    try:
-        with open(path, "rb") as f:
-            content = dict(_ArrayUnpickler(f, encoding="latin1").load())  # latin1: files written by Python 2
-    except (pickle.UnpicklingError, EOFError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is not a pickle of a dict video_id,timestamp -> boxes: {error}") from None
+    content = read_pickle(path)
+    if not isinstance(content, dict):
+        raise DataError(
+            f"{path} is not a pickle of a dict video_id,timestamp -> boxes, but of a {type(content).__name__}"
+        )
     proposals = {}
     for key, own in content.items():
         try:
@@ -115,25 +114,3 @@ def _clean(proposals: NDArray[np.float64]) -> NDArray[np.float32]:
     result = proposals.astype(np.float32)
     result[:, :4] = result[:, :4].clip(0, 1)
     return result[(result[:, 0] < result[:, 2]) & (result[:, 1] < result[:, 3])]
-
-
-_NUMPY_GLOBALS = {
-    "ndarray": np.ndarray,
-    "dtype": np.dtype,
-    "_reconstruct": np.empty(0).__reduce__()[0],
-    "_frombuffer": np.empty(0).__reduce_ex__(5)[0],
-    "scalar": np.float64(0).__reduce__()[0],
-}
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Reads numpy arrays and numbers in Python's containers; refuses all else, which could run any code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module.split(".")[0] == "numpy" and name in _NUMPY_GLOBALS:
-            return _NUMPY_GLOBALS[name]
-        if (module, name) == ("_codecs", "encode"):  # how protocols below 3 write bytes
-            return lambda text, _: text.encode("latin1")
-        if (module, name) == ("__builtin__", "bytes"):  # and no bytes
-            return lambda: b""
-        raise pickle.UnpicklingError(f"it holds {module}.{name}, and only numpy arrays are read")

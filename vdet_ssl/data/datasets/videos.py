@@ -17,6 +17,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 from numpy.typing import NDArray
 
+from vdet_ssl.data.datasets.left_out import count_endings, describe_left_out
 from vdet_ssl.data.datasets.shards import index_shards
 from vdet_ssl.data.records import Record
 from vdet_ssl.data.storage import join, open_binary, read_bytes
@@ -220,7 +221,13 @@ def _load_folder_or_shards(path: str) -> VideoList:
         )
     if glob.glob(os.path.join(glob.escape(path), "*.tar")):
         return VideoList(index_shards(os.path.join(glob.escape(path), "*.tar"), VIDEO_EXTENSIONS))
-    videos = sorted(os.path.relpath(file, path) for file in _files_below(path) if is_video(file))
+    files = list(_files_below(path))
+    videos = sorted(os.path.relpath(file, path) for file in files if is_video(file))
+    left_out = describe_left_out(count_endings(file for file in files if not is_video(file)))
+    if left_out and not videos:
+        raise DataError(f"{path}: there is no video in it; {left_out}")
+    if left_out:
+        logger.info(f"{path}: {left_out}")
     for video in videos:
         if not _is_utf8(video):
             raise DataError(f"{path}: the file name {os.fsencode(video)!r} is not UTF-8; rename it")

@@ -80,6 +80,7 @@ class KeyFrameMapper:
         return sample
 
     def _read_movie(self, record: Record) -> Clip:
+        """The key frame has to be in the movie; of the clip around it, what is outside is the first or the last frame."""
         time_s = record["timestamp_s"] - record["start_s"]
         with self.decoder.open(record["file_name"]) as video:
             if not 0 <= time_s <= video.duration_s + TIME_TOLERANCE_S:

@@ -104,7 +104,11 @@ class VideoMapper:
         return {**sample, "start_times_s": starts_s, **self.augment(clips, rng)}
 
     def decode(self, record: Record, rng: np.random.Generator) -> tuple[list[Times], list[Clip]]:
-        """Draw when the clips are and decode them; return the times of their frames, and the clips."""
+        """Draw when the clips are and decode them; return the times of their frames, and the clips.
+
+        Frames of a clip that is longer than its video, and those after an end that comes earlier than the record has it,
+        are the last one.
+        """
         with self.decoder.open(record["file_name"]) as video:
             times_s = self.sampler(rng, record.get("duration_s") or video.duration_s, video.fps)
             return times_s, video.decode_clips(times_s, "yuv")

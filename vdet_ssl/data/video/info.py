@@ -10,7 +10,10 @@ from os import PathLike
 from vdet_ssl.errors import VideoError
 
 # Endings of the files that are taken for videos, in lower case.
-VIDEO_EXTENSIONS = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
+VIDEO_EXTENSIONS = (
+    *(".3g2", ".3gp", ".asf", ".avi", ".f4v", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
+    *(".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+)
 # Containers round time stamps, some (mkv, webm, flv) to whole milliseconds: that of the first frame and that of the
 # wanted one may be off by half of one each.  The bit above that keeps the limit off the stamps of common time bases.
 TIME_TOLERANCE_S = 1.02e-3

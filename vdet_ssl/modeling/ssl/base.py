@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from detectron2.utils import comm
 from torch import nn
 
 from vdet_ssl.config import CfgNode
 from vdet_ssl.errors import ConfigError
-from vdet_ssl.layers import ClipNormalizer
+from vdet_ssl.layers import MLP, BatchNorm, ClipNormalizer
 from vdet_ssl.modeling.ssl.encoder import Encoder
 
 
@@ -75,6 +76,33 @@ class SSLMethod(nn.Module, ABC):
     @abstractmethod
     def losses(self, part: LossPart) -> dict[str, torch.Tensor]:
         """Return the part's loss dict, name -> scalar tensor, before `part.weight` is applied."""
+
+    @property
+    def compares_videos(self) -> bool:
+        """Whether the loss means nothing without other videos in the batch."""
+        return False
+
+    def check_batch(self, num_videos: int) -> None:
+        """Raise ConfigError if the method cannot learn from batches of so few videos.
+
+        Args:
+            num_videos: of a batch, over all processes.
+        """
+        own = num_videos // comm.get_world_size()
+        norms = [
+            layer for mlp in self.modules() if isinstance(mlp, MLP) for layer in mlp if isinstance(layer, BatchNorm)
+        ]
+        if any(norm.num_normalized(own) < 2 for norm in norms):
+            raise ConfigError(
+                f"{type(self).__name__}'s MLP normalises each value over one video alone, which leaves nothing: a process "
+                f"has {own} of the {num_videos} videos of SOLVER.IMS_PER_BATCH; raise that, or MODEL.BN.GROUP_SIZE where "
+                "it is 1, or take MODEL.BN.NUM_SYNC_DEVICES 2 with several processes, or no MLP_NORM"
+            )
+        if self.compares_videos and num_videos < 2:
+            raise ConfigError(
+                f"{type(self).__name__} tells a video from the others of its batch, and SOLVER.IMS_PER_BATCH is "
+                f"{num_videos}: raise it"
+            )
 
     def before_step(self, progress: float) -> None:
         """Change gradients between the last back-propagation and the optimizer's step; `progress` in [0, 1)."""

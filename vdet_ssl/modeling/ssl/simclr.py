@@ -48,6 +48,10 @@ class SimCLR(SSLMethod):
             "multiple_positives": c.MULTIPLE_POSITIVES,
         }
 
+    @property
+    def compares_videos(self) -> bool:
+        return True
+
     def split(self, clips: list[torch.Tensor]) -> list[LossPart]:
         return [LossPart(clips, None, 1.0)]
 
@@ -56,7 +60,7 @@ class SimCLR(SSLMethod):
         monitor_embeddings(embeddings[:, 0], others(embeddings.transpose(0, 1), 0))
         keys, own = gather(embeddings)
         if len(keys) < 2:
-            raise ConfigError("SimCLR has no negatives in a batch of one video: raise SOLVER.IMS_PER_BATCH.")
+            raise ConfigError("SimCLR has no negatives in a batch of one video: raise SOLVER.IMS_PER_BATCH")
         rho = len(part.clips)
         key_index = torch.arange(len(keys) * rho, device=keys.device)
         query_index = key_index[own.start * rho : own.stop * rho, None]

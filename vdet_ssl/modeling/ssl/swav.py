@@ -83,6 +83,11 @@ class SwAV(SSLMethod):
             "temperature": c.TEMPERATURE,
         }
 
+    @property
+    def compares_videos(self) -> bool:
+        """Sinkhorn-Knopp gives a batch of one video all prototypes alike."""
+        return self.queue is None
+
     @torch.no_grad()
     def split(self, clips: list[torch.Tensor]) -> list[LossPart]:
         self.prototypes.weight.copy_(l2_normalize(self.prototypes.weight))
