@@ -2,7 +2,7 @@
 
 Its exact seek mode reads the time stamps of all packets first; the approximate one is off by a frame on some files.
 Some files it cannot place (open GOPs, intra refresh, transport streams, avi, raw streams), some it shows in another way
-(mirrored, gray of limited range): those are read with PyAV.
+(mirrored, gray of limited range), and of some it lacks the last frame (very high frame rates): those are read with PyAV.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vdet_ssl.data.video.clip_buffer import Clip, PixelFormat
-from vdet_ssl.data.video.info import Deadline, VideoInfo
+from vdet_ssl.data.video.info import TIME_TOLERANCE_S, Deadline, VideoInfo
 from vdet_ssl.data.video.pyav_reader import PyAVReader
 from vdet_ssl.errors import ConfigError, VideoError
 
@@ -93,6 +93,8 @@ class TorchCodecReader:
             raise ValueError("it has no presentation times, and torchcodec mistakes them")
         if (container.codec.pix_fmt or "").startswith("gray"):
             raise ValueError("torchcodec does not look at the range of gray")
+        if container.tolerance_s < TIME_TOLERANCE_S:
+            raise ValueError("at very high frame rates torchcodec may not reach the last frame")
         decoder = VideoDecoder(
             f"file:{self.path}",
             stream_index=container.stream.index,
