@@ -58,7 +58,7 @@ def test_every_config_builds_its_model(path, build_on_meta):
 def data_sets(video, tmp_path_factory):
     """A small data set of each kind, and proposals for the one of key frames."""
     folder = tmp_path_factory.mktemp("data")
-    (folder / "list.csv").write_text(f"{video},0\n")
+    (folder / "list.csv").write_text(f"{video},0\n{video},1\n")
     (folder / "boxes.csv").write_text("a,1,0.1,0.1,0.9,0.9,1,0\n")
     (folder / "proposals.csv").write_text("a,1,0.1,0.1,0.9,0.9,,1.0\n")
     (folder / "actions.pbtxt").write_text('item { name: "walk" id: 1 }')

@@ -36,13 +36,16 @@ logger = logging.getLogger(__name__)
 
 
 class _Strings:
-    """Strings in two tensors: worker processes share these, where Python objects would be copied into each."""
+    """Strings in two tensors: worker processes share these, where Python objects would be copied into each.
+
+    They are on the CPU, whatever torch's default device is.
+    """
 
     def __init__(self, strings: pa.ChunkedArray) -> None:
         flat = strings.cast(pa.large_string()).combine_chunks()
         _, offsets, content = flat.buffers()
-        self._offsets = torch.tensor(np.frombuffer(offsets, np.int64, len(flat) + 1, 8 * flat.offset))
-        self._bytes = torch.tensor(np.frombuffer(content, np.uint8))
+        self._offsets = torch.tensor(np.frombuffer(offsets, np.int64, len(flat) + 1, 8 * flat.offset), device="cpu")
+        self._bytes = torch.tensor(np.frombuffer(content, np.uint8), device="cpu")
 
     def __getitem__(self, index: int) -> str:
         start, end = self._offsets[index : index + 2].tolist()
@@ -67,7 +70,9 @@ class VideoList:
         columns = [name for name in table.column_names if name in (*_STRINGS, *_NUMBERS)]
         self._strings = {name: _Strings(table[name]) for name in columns if name in _STRINGS}
         self._numbers = {
-            name: torch.tensor(table[name].to_numpy(), dtype=_NUMBERS[name]) for name in columns if name in _NUMBERS
+            name: torch.tensor(table[name].to_numpy(), dtype=_NUMBERS[name], device="cpu")
+            for name in columns
+            if name in _NUMBERS
         }
 
     def __len__(self) -> int:
