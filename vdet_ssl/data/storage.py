@@ -8,16 +8,20 @@ from typing import BinaryIO
 import fsspec
 from detectron2.utils.file_io import PathManager
 
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(::.*)?://")
 _NUMBER_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path is a URL."""
-    return "://" in path
+    """Whether a path is the URL of something that fsspec or iopath opens; all others are local, whatever their name."""
+    if "://" not in path:
+        return False
+    return _by_fsspec(path) or any(path.startswith(prefix) for prefix in PathManager._path_handlers)
 
 
 def _by_fsspec(path: str) -> bool:
-    return is_remote(path) and fsspec.utils.get_protocol(path) in fsspec.available_protocols()
+    scheme = _SCHEME.match(path)
+    return scheme is not None and scheme[1].lower() in fsspec.available_protocols()
 
 
 def open_binary(path: str) -> BinaryIO:

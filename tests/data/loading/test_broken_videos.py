@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import time
 
 import numpy as np
 import pandas as pd
@@ -132,17 +133,28 @@ def test_evaluation_leaves_none_out(folder, num_workers):
     assert raised.value.index == BROKEN
 
 
+def _never_answer(record, rng):
+    if record["video_id"] == str(BROKEN):
+        time.sleep(3600)
+    return {"video_id": record["video_id"], "noise": torch.from_numpy(rng.random(1000))}
+
+
 def test_file_that_never_answers_is_cut_off(folder):
-    """A pipe that nobody writes to: opening it does not return, and no check inside the process can end that."""
-    (folder / f"{BROKEN}.mp4").unlink()
-    os.mkfifo(folder / f"{BROKEN}.mp4")
+    """Work that no check inside the process can end."""
     cfg = _cfg(folder, num_workers=2, tolerance=0.2)
     cfg.DATALOADER.DECODE_TIMEOUT_S = 0.5
-    batches = _take(SSLTrainer.build_train_loader(cfg), 5)
+    batches = _take(build_train_loader(cfg, mapper=_never_answer), 5)
     assert sorted({s["video_id"] for batch in batches for s in batch}) == ["0", "1", "3", "4", "5"]
     assert _listed(folder)["reason"].tolist() == [
         "not done after 1 s (it hangs, or the machine is overloaded): cut off"
     ]
+
+
+def test_pipe_is_not_waited_for(folder):
+    (folder / f"{BROKEN}.mp4").unlink()
+    os.mkfifo(folder / f"{BROKEN}.mp4")
+    _take(SSLTrainer.build_train_loader(_cfg(folder, num_workers=2, tolerance=0.2)), 5)
+    assert _listed(folder)["reason"].tolist() == ["not a file"]
 
 
 def _crash(record, rng):

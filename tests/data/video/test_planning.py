@@ -109,13 +109,37 @@ def test_clock_believes_the_decoder_where_the_file_has_times():
 
 def test_clock_without_times_counts_what_is_stored_or_else_frames():
     by_decoding, by_count = clock(False), clock(True)
+    stamps = []
     for dts in (7, 17, 37):
         by_decoding.see(Packet(0, dts=dts))
         by_count.see(Packet(None, dts=None))
-    stamps = []
-    for _ in range(3):
         by_decoding.tick(0)
         by_count.tick(None)
         stamps.append((by_decoding.stamp, by_count.stamp))
     assert stamps == [(100, 100), (110, 102), (130, 105)]
     assert (by_decoding.longest, by_decoding.end, by_count.end) == (20, 132.5, 107.5)
+
+
+def test_clock_without_times_knows_how_late_frames_come_out():
+    """With two frames of delay, the gap in what is stored is before the second frame, not the fourth."""
+    delayed = clock(False)
+    stamps = []
+    for number, dts in enumerate((0, 10, 20, 50)):
+        delayed.see(Packet(0, dts=dts))
+        if number >= 2:
+            delayed.tick(None)
+            stamps.append(delayed.stamp)
+    for _ in range(2):  # what the decoder holds at the end
+        delayed.tick(None)
+        stamps.append(delayed.stamp)
+    assert stamps == [100, 130, 132, 134]
+
+
+def test_clock_goes_on_where_guessed_times_go_back():
+    guessing = FrameClock(origin=0, frame_ticks=Fraction(10), is_timed=True, is_guessed=True)
+    stamps = []
+    for pts in (0, 10, 5, 20):
+        guessing.see(Packet(pts, dts=pts))
+        guessing.tick(pts)
+        stamps.append(guessing.stamp)
+    assert stamps == [0, 10, 10, 20]

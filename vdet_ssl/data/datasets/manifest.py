@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vdet_ssl.data.video.info import require_file
 from vdet_ssl.data.video.pyav_reader import PyAVReader
 from vdet_ssl.errors import VideoError
 from vdet_ssl.files import atomic_write
@@ -42,6 +43,7 @@ def examine(path: str | PathLike[str], *, timeout_s: float) -> dict[str, Any]:
     """
     row: dict[str, Any] = {"error": None}
     try:
+        require_file(path)
         row |= {"file_bytes": os.path.getsize(path), "checksum": _checksum(path)}
         with PyAVReader(path, timeout_s) as video:
             info = video.measure()

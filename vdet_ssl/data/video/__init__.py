@@ -1,7 +1,7 @@
 """Reading and writing video files.
 
-Each module imports only those before it: info, orientation, yuv; planning (time stamps alone), container (the open
-file), packets; clip_buffer, decoding; pyav_reader, torchcodec_reader, reader; writer, transcode.
+Each module imports only those before it: info, orientation, yuv; planning (time stamps alone), structure (bytes
+alone), container (the open file), packets; clip_buffer, decoding; pyav_reader, torchcodec_reader, reader; writer, transcode.
 """
 
 from vdet_ssl.data.video.info import VIDEO_EXTENSIONS, VideoInfo, is_video

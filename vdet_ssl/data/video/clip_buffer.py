@@ -1,18 +1,18 @@
 """Where decoded frames become the clips that were asked for."""
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import av
 import numpy as np
+from av.video.plane import VideoPlane
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from vdet_ssl.data.video.orientation import read_orientation
-from vdet_ssl.data.video.yuv import YUVClip, knows_matrix, rgb_matrix
+from vdet_ssl.data.video.yuv import FULL_RANGE, YUVClip, is_limited_gray, knows_matrix, rgb_matrix, stretch_gray
 
 MAX_CLIP_BYTES = 2**31  # of all frames asked for at once
-_FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 
 PixelFormat = Literal["rgb", "yuv"]
 Clip = NDArray[np.uint8] | YUVClip
@@ -64,7 +64,7 @@ class ClipBuffer:
         is_420 = frame.format.name in ("yuv420p", "yuvj420p")
         self._is_yuv = self._pixel_format == "yuv" and is_420 and knows_matrix(frame.colorspace)
         if self._is_yuv:
-            is_full = frame.format.name == "yuvj420p" or frame.color_range == _FULL_RANGE
+            is_full = frame.format.name == "yuvj420p" or frame.color_range == FULL_RANGE
             self._matrix = rgb_matrix(frame.colorspace, is_full)
         if sum(self._lengths) * frame.width * frame.height * 3 > MAX_CLIP_BYTES:
             raise ValueError(
@@ -74,16 +74,14 @@ class ClipBuffer:
         self._clips = [[np.empty((length, *shape), np.uint8) for shape in shapes] for length in self._lengths]
 
     def _planes(self, frame: av.VideoFrame) -> list[NDArray[np.uint8]]:
-        """Views of the frame's memory: Y (H, W), U, V, or RGB (H, W, 3)."""
-        if not self._is_yuv:
-            frame = self._reformatter.reformat(frame, format="rgb24", threads=1)
-        depth = () if self._is_yuv else (3,)
-        return [
-            np.ndarray(
-                (p.height, p.width, *depth),
-                np.uint8,
-                p,  # type: ignore[arg-type]  # a buffer, which PyAV's stubs do not say
-                strides=(p.line_size, *depth, 1),
-            )
-            for p in frame.planes
-        ]
+        """Y (H, W), U, V, or RGB (H, W, 3); as far as possible views of the frame's memory."""
+        if self._is_yuv:
+            return [_view(plane) for plane in frame.planes]
+        (packed,) = self._reformatter.reformat(frame, format="rgb24", threads=1).planes
+        rgb = _view(packed, 3)
+        return [stretch_gray(rgb) if is_limited_gray(frame.format.name, frame.color_range) else rgb]
+
+
+def _view(plane: VideoPlane, *depth: int) -> NDArray[np.uint8]:
+    buffer: Any = plane  # which PyAV's stubs do not say
+    return np.ndarray((plane.height, plane.width, *depth), np.uint8, buffer, strides=(plane.line_size, *depth, 1))

@@ -32,14 +32,15 @@ def _decode_announced(packets: PacketReader, limits: Sequence[int], buffer: Clip
     planned = plan(span, limits)
     if planned is None:
         return False
-    wanted = planned.wanted
+    wanted, found = planned.wanted, set()
     for first, last in planned.ranges:
         for frame in _decode_range(packets, span[first : last + 1], planned.stamps[first], wanted):
             if frame.is_corrupt:  # damaged, or only a false key frame
                 return False
-            if frame.pts in wanted:
-                buffer.put(frame, wanted.pop(frame.pts))
-    return not wanted
+            if frame.pts in wanted:  # of several frames at one time the last one stays
+                buffer.put(frame, wanted[frame.pts])
+                found.add(frame.pts)
+    return len(found) == len(wanted)
 
 
 def _decode_range(
@@ -50,8 +51,8 @@ def _decode_range(
     codec.flush_buffers()
     for packet in chain(span, [None]):
         deadline.check()
-        is_wanted = packet is None or packet.pts in wanted
-        codec.skip_frame = "DEFAULT" if is_wanted else "NONREF"
+        is_needed = packet is None or packet.pts in wanted or not packets.container.skips_frames
+        codec.skip_frame = "DEFAULT" if is_needed else "NONREF"
         yield from (frame for frame in codec.decode(packet) if frame.pts is not None and frame.pts >= key_stamp)
 
 
@@ -78,7 +79,12 @@ def frames_in_order(packets: PacketReader, last: float) -> Iterator[tuple[int, a
     """
     source = packets.rewind()
     container = packets.container
-    clock = FrameClock(origin=packets.origin, frame_ticks=container.frame_ticks, is_timed=container.is_timed)
+    clock = FrameClock(
+        origin=packets.origin,
+        frame_ticks=container.frame_ticks,
+        is_timed=container.is_timed,
+        is_guessed=container.is_guessed,
+    )
     for packet in chain(source, [None]):
         if packet is not None:
             clock.see(packet)

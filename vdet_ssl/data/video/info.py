@@ -2,9 +2,12 @@
 
 import math
 import os
+import stat
 import time
 from dataclasses import dataclass
 from os import PathLike
+
+from vdet_ssl.errors import VideoError
 
 # Endings of the files that are taken for videos, in lower case.
 VIDEO_EXTENSIONS = (
@@ -14,12 +17,19 @@ VIDEO_EXTENSIONS = (
 # Containers round time stamps, some (mkv, webm, flv) to whole milliseconds: that of the first frame and that of the
 # wanted one may be off by half of one each.  The bit above that keeps the limit off the stamps of common time bases.
 TIME_TOLERANCE_S = 1.02e-3
+MAX_DURATION_S = 7 * 86400  # a week; a few bytes of a damaged header can claim any number of years
 
 
 def is_video(path: str | PathLike[str]) -> bool:
     """Whether a path has the name of a video; hidden files, as macOS' "._a.mp4", are none."""
     name = os.path.basename(path)
     return name.lower().endswith(VIDEO_EXTENSIONS) and not name.startswith(".")
+
+
+def require_file(path: str | PathLike[str]) -> None:
+    """Raise a VideoError for what is not a file: to open a pipe would wait for its other end; OSError if it is missing."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise VideoError(path, "not a file")
 
 
 @dataclass(frozen=True)

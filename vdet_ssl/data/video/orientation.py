@@ -28,6 +28,11 @@ class Orientation:
         """Whether nothing has to be done."""
         return not (self.is_transposed or self.is_flipped_vertically or self.is_flipped_horizontally)
 
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether it is more than a rotation."""
+        return self.is_transposed ^ self.is_flipped_vertically ^ self.is_flipped_horizontally
+
     def apply(self, plane: NDArray[Any]) -> NDArray[Any]:
         """Return a view of (H, W, ...) that is upright."""
         if self.is_transposed:

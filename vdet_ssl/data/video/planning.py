@@ -54,9 +54,11 @@ class Plan:
     ranges: list[tuple[int, int]]
 
 
-def limits_of_times(times_s: ArrayLike, *, origin: int, time_base: Fraction) -> NDArray[np.int64]:
+def limits_of_times(
+    times_s: ArrayLike, *, origin: int, time_base: Fraction, tolerance_s: float = TIME_TOLERANCE_S
+) -> NDArray[np.int64]:
     """Return the limits (T,) of times in seconds (T,) from the first frame, whose time stamp is `origin`."""
-    ticks = (np.asarray(times_s, np.float64) + TIME_TOLERANCE_S) / float(time_base)
+    ticks = (np.asarray(times_s, np.float64) + tolerance_s) / float(time_base)
     return origin + np.floor(ticks.clip(0, 2**53)).astype(np.int64)
 
 
@@ -131,31 +133,41 @@ class FrameClock:
         origin: time stamp of the first frame.
         frame_ticks: how long a frame lasts if all last equally long.
         is_timed: whether the packets' time stamps of presentation can be believed (until one has none).
+        is_guessed: whether some are FFmpeg's guesses: a frame may seem to be presented before the one that it follows.
     Attributes:
         stamp, previous: time stamps of the latest frame, and of the one before.
         count: of frames so far.
         longest: the longest step between two of them, at least `frame_ticks`.
     """
 
-    def __init__(self, *, origin: int, frame_ticks: Fraction, is_timed: bool) -> None:
+    def __init__(self, *, origin: int, frame_ticks: Fraction, is_timed: bool, is_guessed: bool = False) -> None:
         self.stamp = self.previous = origin
         self.count = 0
         self.longest: int | Fraction = frame_ticks
         self._origin, self._frame_ticks, self._is_timed = origin, frame_ticks, is_timed
+        self._may_overlap = is_guessed
         self._decoding_stamps: list[int | None] = []
+        self._delay = 0  # packets that were stored before the first frame came out, but its own
         self._end = 0
 
     def see(self, packet: Packet) -> None:
         """Note a packet before it is decoded."""
         if self._is_timed and packet.pts is not None:
-            self._end = max(self._end, packet.pts + (packet.duration or 0))
+            if packet.is_discard:  # the parts that an edit list leaves may overlap by as many frames as are reordered
+                self._may_overlap = True
+            else:
+                self._end = max(self._end, packet.pts + (packet.duration or 0))
         else:
             self._is_timed, self._end = False, 0
         self._decoding_stamps.append(packet.dts)
 
     def tick(self, pts: int | None) -> None:
         """Go on to the next frame, to which the decoder gave the time stamp `pts`."""
+        if self.count == 0:
+            self._delay = max(len(self._decoding_stamps) - 1, 0)
         self.previous, self.stamp = self.stamp, self._stamp_of(pts)
+        if self._may_overlap:
+            self.stamp = max(self.stamp, self.previous)
         self.longest = max(self.longest, self.stamp - self.previous)
         self.count += 1
 
@@ -167,8 +179,11 @@ class FrameClock:
     def _stamp_of(self, pts: int | None) -> int:
         if self._is_timed and pts is not None:
             return pts
-        if self.count < len(self._decoding_stamps):
-            first, own = self._decoding_stamps[0], self._decoding_stamps[self.count]
-            if first is not None and own is not None:
-                return self._origin + own - first  # one is shown for each that is stored
+        stamps, own = self._decoding_stamps, self.count + self._delay  # one is presented for each that is stored
+        first = stamps[self._delay] if self._delay < len(stamps) else None
+        if first is not None and own >= len(stamps):
+            return self.stamp + (round(self._frame_ticks) if self.count else 0)
+        stamp = stamps[own] if own < len(stamps) else None
+        if first is not None and stamp is not None:
+            return self._origin + stamp - first
         return self._origin + round(self.count * self._frame_ticks)

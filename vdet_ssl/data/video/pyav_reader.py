@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from vdet_ssl.data.video.clip_buffer import Clip, ClipBuffer, PixelFormat
+from vdet_ssl.data.video.container import VideoContainer
 from vdet_ssl.data.video.decoding import fill, first_frame, frames_in_order
-from vdet_ssl.data.video.info import Deadline, VideoInfo
-from vdet_ssl.data.video.orientation import read_orientation
+from vdet_ssl.data.video.info import MAX_DURATION_S, Deadline, VideoInfo
+from vdet_ssl.data.video.orientation import Orientation, read_orientation
 from vdet_ssl.data.video.packets import PacketReader
-from vdet_ssl.data.video.planning import limits_of_times, shown_end
 from vdet_ssl.errors import VideoError
 
 # What the libraries raise on a damaged file.
@@ -45,6 +45,17 @@ class PyAVReader:
         self._open_packets = None
 
     @property
+    def container(self) -> VideoContainer:
+        """The open file."""
+        return self._packets.container
+
+    @cached_property
+    def orientation(self) -> Orientation:
+        """How the first frame has to be rotated and mirrored."""
+        with self._errors_named():
+            return read_orientation(first_frame(self._packets))
+
+    @property
     def _packets(self) -> PacketReader:
         """The open file, opened again after an error closed it."""
         if self._open_packets is None:
@@ -55,11 +66,8 @@ class PyAVReader:
     def duration_s(self) -> float:
         """Seconds from the presentation of the first frame to the end of the last, as the container has it."""
         with self._errors_named():
-            packets = self._packets
-            end, _ = packets.container.promised_end(packets.origin)
-            if end is None:
-                end = shown_end(packets.rewind())
-            return 0.0 if end is None else packets.seconds(end)
+            end = self._packets.find_end()
+            return self._plausible(0.0 if end is None else self._packets.seconds(end))
 
     @cached_property
     def info(self) -> VideoInfo:
@@ -79,7 +87,7 @@ class PyAVReader:
         with self._errors_named():
             frame_s = end_s / (count - 1) if count > 1 else self._packets.container.frame_ticks * self.time_base
             end_s += frame_s  # the last frame, too, lasts as long as they do on average
-            return self._describe(frame, float(end_s), float(1 / frame_s), count)
+            return self._describe(frame, self._plausible(float(end_s)), float(1 / frame_s), count)
 
     def frames(self) -> Iterator[tuple[Fraction, av.VideoFrame]]:
         """Yield all frames in the order of presentation: seconds from the first one, and av.VideoFrame.
@@ -94,8 +102,7 @@ class PyAVReader:
     def decode_clips(self, times_s: Sequence[ArrayLike], pixel_format: PixelFormat = "rgb") -> list[Clip]:
         """See `vdet_ssl.data.video.reader.decode_clips`; can be called again for other clips of the video."""
         with self._errors_named():
-            origin = self._packets.origin
-            limits = [limits_of_times(times, origin=origin, time_base=self.time_base) for times in times_s]
+            limits = [self._packets.limits_of(times) for times in times_s]
             buffer = ClipBuffer(limits, pixel_format)
             fill(buffer, self._packets)
             return buffer.clips()
@@ -109,6 +116,11 @@ class PyAVReader:
             packets = self._packets
             last, end = (packets.origin + Fraction(seconds) / self.time_base for seconds in (last_s, end_s))
             packets.check_end(last, end, packets.container.frame_ticks)
+
+    def _plausible(self, duration_s: float) -> float:
+        if duration_s > MAX_DURATION_S:
+            raise VideoError(self.path, f"lasts {duration_s:.0f} s; more than {MAX_DURATION_S} s (a week) are not read")
+        return duration_s
 
     def _describe(self, frame: av.VideoFrame, duration_s: float, fps: float, num_frames: int | None) -> VideoInfo:
         orientation = read_orientation(frame)

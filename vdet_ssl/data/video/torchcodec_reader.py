@@ -1,7 +1,8 @@
 """Reading video with torchcodec, where it and the FFmpeg it needs are installed: INPUT.DECODER "torchcodec".
 
 Its exact seek mode reads the time stamps of all packets first; the approximate one is off by a frame on some files.
-Some files it cannot place (open GOPs, intra refresh, transport streams, avi): those are read with PyAV.
+Some files it cannot place (open GOPs, intra refresh, transport streams, avi, raw streams), some it shows in another way
+(mirrored, gray of limited range), and of some it lacks the last frame (very high frame rates): those are read with PyAV.
 """
 
 from collections.abc import Iterator, Sequence
@@ -71,7 +72,7 @@ class TorchCodecReader:
     def decode_directly(self, times_s: Sequence[ArrayLike]) -> list[NDArray[np.uint8]]:
         """Decode with torchcodec alone; VideoError also where only torchcodec fails."""
         clips_s = [np.asarray(times, np.float64) for times in times_s]
-        times = np.concatenate(clips_s) + TIME_TOLERANCE_S
+        times = np.concatenate(clips_s) + self._pyav.container.tolerance_s
         with self._errors_named():
             if self._decoder is None:
                 self._decoder = self._open()
@@ -86,10 +87,24 @@ class TorchCodecReader:
         return np.split(frames.data.numpy(), np.cumsum([len(times) for times in clips_s])[:-1])
 
     def _open(self) -> VideoDecoder:
-        with open(self.path, "rb") as file:
-            if file.read(12)[8:] == b"AVI ":
-                raise ValueError("an avi has no presentation times, and torchcodec mistakes them")
-        return VideoDecoder(self.path, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact")
+        """Open the file, or raise a ValueError where torchcodec would not show it as it is."""
+        container = self._pyav.container
+        if not container.is_timed:
+            raise ValueError("it has no presentation times, and torchcodec mistakes them")
+        if (container.codec.pix_fmt or "").startswith("gray"):
+            raise ValueError("torchcodec does not look at the range of gray")
+        if container.tolerance_s < TIME_TOLERANCE_S:
+            raise ValueError("at very high frame rates torchcodec may not reach the last frame")
+        decoder = VideoDecoder(
+            f"file:{self.path}",
+            stream_index=container.stream.index,
+            dimension_order="NHWC",
+            num_ffmpeg_threads=1,
+            seek_mode="exact",
+        )
+        if decoder.metadata.rotation is not None and self._pyav.orientation.is_mirrored:
+            raise ValueError("torchcodec rotates, but does not mirror")
+        return decoder
 
     @contextmanager
     def _errors_named(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ from av.video.reformatter import VideoReformatter
 from vdet_ssl.data.video.orientation import read_orientation
 from vdet_ssl.data.video.pyav_reader import PyAVReader
 from vdet_ssl.data.video.writer import VideoWriter, nearest_rate
+from vdet_ssl.data.video.yuv import is_limited_gray, stretch_gray
 from vdet_ssl.errors import DISK_IS_FULL, VideoError
 
 # x264's parameters.  Frames that no other refers to need not be decoded where they are not wanted ("bframes": of 8
@@ -98,8 +99,10 @@ def _upright_frames(reader: PyAVReader) -> Iterator[av.VideoFrame]:
     """Yield all frames, rotated where the file says so; their time stamps count from the first one."""
     for time_s, frame in reader.frames():
         orientation = read_orientation(frame)
-        if not orientation.is_upright:
+        is_limited = is_limited_gray(frame.format.name, frame.color_range)
+        if is_limited or not orientation.is_upright:
             rgb = orientation.apply(frame.to_ndarray(format="rgb24"))
+            rgb = stretch_gray(np.ascontiguousarray(rgb)) if is_limited else rgb
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24")
         frame.pts = round(time_s / reader.time_base)
         yield frame

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 # Fractions of red and blue in luma, by FFmpeg's number of the colour matrix (ITU-T H.273); untagged video counts as
 # BT.601, as in FFmpeg's own conversion.
 _BT601, _BT709 = (0.299, 0.114), (0.2126, 0.0722)
+LIMITED_RANGE, FULL_RANGE = 1, 2  # FFmpeg's numbers of luma in 16..235 and in 0..255
 _LUMA = {1: _BT709, 2: _BT601, 4: _BT601, 5: _BT601, 6: _BT601}
 
 
@@ -62,6 +63,17 @@ def yuv_to_rgb(
     flat = [np.ascontiguousarray(plane).reshape(-1, plane.shape[-1]) for plane in (y, u, v)]
     rgb = cv2.transform(cv2.merge(flat), matrix, dst=out)
     return np.asarray(rgb, np.uint8).reshape(*y.shape, 3)
+
+
+def is_limited_gray(pixel_format: str, color_range: int) -> bool:
+    """Whether gray frames, of FFmpeg's format and colour range, take 16..235 only: FFmpeg converts them as if 0..255."""
+    return pixel_format.startswith("gray") and color_range == LIMITED_RANGE
+
+
+def stretch_gray(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return uint8 (H, W, 3) with 16..235 stretched to 0..255."""
+    stretched = ((np.arange(256) - 16) * (255 / 219)).round().clip(0, 255).astype(np.uint8)
+    return np.asarray(cv2.LUT(rgb, stretched), np.uint8)
 
 
 def knows_matrix(colorspace: int) -> bool:
