@@ -16,9 +16,10 @@ test-all: .venv/installed
 lint: .venv/installed
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
 
 docs: .venv/docs_installed
-	$(RUN) -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
 	@echo "The pages are in site; open site/index.html"
 
 .venv/installed: setup.py tools/install_detectron2.py

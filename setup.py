@@ -51,7 +51,16 @@ setup(
         "av>=18",  # earlier ones leave cycles that hold a closed file until the garbage collector runs
     ],
     extras_require={
-        "test": ["mypy", "pytest", "ruff>=0.17,<0.18", "scipy"],
+        "test": [
+            "mypy",
+            "pandas-stubs",
+            "pytest",
+            "ruff>=0.17,<0.18",
+            "scipy",
+            "types-PyYAML",
+            "types-tabulate",
+            "types-tqdm",
+        ],
         "docs": ["mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.26,<2"],
     },
 )

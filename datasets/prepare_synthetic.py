@@ -108,7 +108,7 @@ def vocabulary(args: argparse.Namespace) -> tuple[Action, ...]:
 def make_video(job: tuple[str, int, argparse.Namespace]) -> tuple[str, int | Annotations]:
     """Render one video; return its id and its label (1...) or its annotations."""
     split, index, args = job
-    cv2.setNumThreads(1)
+    cv2.setNumThreads(0)  # not 1, which can wait for ever in a forked process for threads of its parent
     video_id = f"{split}_{index:05d}"
     rng = np.random.default_rng([args.seed, list(DOMAINS).index(split), index])
     if split in LABELLED:

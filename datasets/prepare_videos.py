@@ -22,29 +22,28 @@ import re
 import sys
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from tqdm import tqdm
+from vdet_ssl.errors import ConfigError, DataError, VideoError, one_line_errors
 
-from vdet_ssl.data.datasets.manifest import examine, write_manifest
-from vdet_ssl.data.datasets.videos import load_videos
-from vdet_ssl.data.loading.workers import Lost, WorkerPool
-from vdet_ssl.data.storage import is_remote
-from vdet_ssl.data.video.reader import decode_clips
-from vdet_ssl.data.video.transcode import DISK_IS_FULL, PROFILES, transcode
-from vdet_ssl.errors import VideoError
+# Heavy imports stand where they are used: --help takes no time.
 
+Row = dict[str, Any]  # of a manifest, and what the table at the end shows
 _PATHS_SHOWN = 5  # of broken videos, for each reason; all are in the manifest
 
 
-def prepare(record, options):
+def prepare(record: Row, options: argparse.Namespace) -> Row:
     """Check one video and, if so wanted, transcode it; return its row of the manifest and what the table at the end shows.
 
     Args:
         record: of a VideoList, with "target": where the transcoded video goes, or None.
         options: the command line.
     """
+    from vdet_ssl.data.datasets.manifest import examine
+    from vdet_ssl.data.video.transcode import DISK_IS_FULL, transcode
+
     source, target = record["file_name"], record["target"]
     row = examine(source, timeout_s=options.timeout)
     if row["error"] or target is None:
@@ -67,23 +66,34 @@ def prepare(record, options):
         return row | {"error": "takes too much memory (--memory-gb)"}
 
 
-def decode_s(path, row):
-    """Return the CPU time, in seconds, that it takes to decode four clips of 8 x 8 spread over the video."""
+def decode_s(path: str | Path, row: Row) -> float:
+    """Return the CPU time, in seconds, that it takes to decode four clips of 8 x 8 spread over the video, none outside of one that is long enough."""
+    import numpy as np
+
+    from vdet_ssl.data.video import decode_clips
+
     starts_s = np.linspace(0, max(row["duration_s"] - 64 / row["fps"], 0), 4)
     clips_s = [start_s + np.arange(0, 64, 8) / row["fps"] for start_s in starts_s]
     begin = time.process_time()
-    decode_clips(path, clips_s, backend="pyav", timeout_s=0, pixel_format="yuv")
+    decode_clips(path, clips_s, pixel_format="yuv")
     return time.process_time() - begin
 
 
-def list_videos(options):
+def list_videos(options: argparse.Namespace) -> list[Row]:
     """Return the records of all videos, each with "path" (in the manifest) and "target" (None: not transcoded)."""
-    records = [dict(record) for record in load_videos(str(options.videos))]
+    from vdet_ssl.data.datasets.videos import load_videos
+    from vdet_ssl.data.storage import is_remote
+
+    records: list[Row] = [dict(record) for record in load_videos(str(options.videos))]
     if "shard" in records[0] or is_remote(records[0]["file_name"]):
-        sys.exit(f"{options.videos}: only files on this machine can be prepared, not those in tar files or at a URL")
+        raise DataError(
+            f"{options.videos}: only files on this machine can be prepared, not those in tar files or at a URL"
+        )
     folder = options.manifest.parent.absolute()
     if options.transcode and folder.resolve().is_relative_to(options.videos.resolve()):
-        sys.exit(f"{folder} is in {options.videos}: the new files would be videos of it; write the manifest elsewhere")
+        raise ConfigError(
+            f"{folder} is in {options.videos}: the new files would be videos of it; write the manifest elsewhere"
+        )
     files = [os.path.abspath(record["file_name"]) for record in records]
     root = os.path.commonpath([os.path.dirname(file) for file in files])
     for record, file in zip(records, files, strict=True):
@@ -92,17 +102,17 @@ def list_videos(options):
     for what in ("path", "target"):
         value, count = Counter(str(record[what]) for record in records).most_common(1)[0]
         if value != "None" and count > 1:
-            sys.exit(f"{options.videos}: {count} of the videos would be {value}")
+            raise DataError(f"{options.videos}: {count} of the videos would be {value}")
     if options.transcode:
         overwritten = {os.path.realpath(record["target"]) for record in records} & set(map(os.path.realpath, files))
         if overwritten:
-            sys.exit(f"{min(overwritten)} would be overwritten; write the manifest to another folder")
+            raise ConfigError(f"{min(overwritten)} would be overwritten; write the manifest to another folder")
     return records
 
 
-def read_parts(folder):
+def read_parts(folder: Path) -> list[Row]:
     """Return all rows that were noted, in the order of time: of videos that are done, or "begun" to be transcoded."""
-    rows = []
+    rows: list[Row] = []
     for part in folder.glob("*.jsonl"):
         for line in part.read_text().splitlines():
             with contextlib.suppress(json.JSONDecodeError):  # empty, or half a line: stopped while writing
@@ -110,12 +120,12 @@ def read_parts(folder):
     return sorted(rows, key=lambda row: row["time"])
 
 
-def done_with(rows, settings):
+def done_with(rows: Iterable[Row], settings: Row) -> dict[str, Row]:
     """Return path -> row of the videos that are done with these settings; of several rows the last one counts."""
     return {row["path"]: row for row in rows if row["settings"] == settings and "begun" not in row}
 
 
-def is_final(record, row, retry_broken):
+def is_final(record: Row, row: Row | None, retry_broken: bool) -> bool:
     """Whether a video need not be looked at again: its file is as it was."""
     if row is None or (retry_broken and row["error"]):
         return False
@@ -127,13 +137,17 @@ def is_final(record, row, retry_broken):
     return stat.st_size == size and stat.st_mtime <= row["time"]
 
 
-def settings_of(options):
+def settings_of(options: argparse.Namespace) -> Row:
     """Return what has to be the same for the work of an earlier start to count."""
     return {name: getattr(options, name) for name in ("transcode", "short_side", "crf")} if options.transcode else {}
 
 
-def work(records, options, part):
+def work(records: Sequence[Row], options: argparse.Namespace, part: Path) -> None:
     """Prepare videos in several processes and note each in the file `part`."""
+    from tqdm import tqdm
+
+    from vdet_ssl.data.loading.workers import Lost, WorkerPool
+
     pool = WorkerPool(
         functools.partial(prepare, options=options),
         num_workers=options.jobs,
@@ -145,12 +159,12 @@ def work(records, options, part):
     broken = 0
     with contextlib.closing(pool), part.open("a") as file, bar:
 
-        def note(row):
+        def note(row: Row) -> None:
             row |= {"settings": settings_of(options), "time": time.time()}
             file.write("\n" + json.dumps(row))  # a line that a stop left unfinished stays alone
             file.flush()
 
-        def begun():
+        def begun() -> Iterator[Row]:
             for record in records:
                 if record["target"]:
                     note({"path": record["path"], "begun": True})
@@ -160,7 +174,7 @@ def work(records, options, part):
             if isinstance(row, Lost):
                 row = {"error": row.reason}
             if "stop" in row:
-                sys.exit(f"stopped: {row['stop']}; the same command goes on from here")
+                raise DataError(f"stopped: {row['stop']}; the same command goes on from here")
             names = [name for name in ("path", "video_id", "label") if name in record]
             note({**{name: record[name] for name in names}, **row})
             broken += bool(row["error"])
@@ -168,11 +182,13 @@ def work(records, options, part):
             bar.update()
 
 
-def summarize(rows):
+def summarize(rows: Sequence[Row]) -> str:
     """Return the final table: broken videos by reason, durations as in Table 1, size and time before and after."""
+    import numpy as np
+
     good = [row for row in rows if not row["error"]]
     lines = [f"videos  {len(rows)}", f"  ok      {len(good)}", f"  broken  {len(rows) - len(good)}"]
-    by_reason = defaultdict(list)
+    by_reason: dict[str, list[str]] = defaultdict(list)
     for row in rows:
         if row["error"]:
             by_reason[re.sub(r"\d+(\.\d+)?", "#", row["error"])].append(row["path"])
@@ -182,7 +198,13 @@ def summarize(rows):
     if not good:
         return "\n".join(lines)
     durations_s = np.array([row["duration_s"] for row in good])
-    names = {"t_mean": np.mean, "t_std": np.std, "t_min": np.min, "t_median": np.median, "t_max": np.max}
+    names: dict[str, Callable[[Any], Any]] = {
+        "t_mean": np.mean,
+        "t_std": np.std,
+        "t_min": np.min,
+        "t_median": np.median,
+        "t_max": np.max,
+    }
     values = [f"{name} {function(durations_s):.1f} s" for name, function in names.items()]
     lines.append(f"duration  {'  '.join(values)}  total {durations_s.sum() / 3600:.2f} h")
     size = sum(row["file_bytes"] for row in good)
@@ -197,7 +219,10 @@ def summarize(rows):
     return "\n".join(lines)
 
 
-def parse_args():
+def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, int, int]:
+    """Return the options, which part of the videos is this one's, and of how many parts."""
+    from vdet_ssl.data.video.transcode import PROFILES
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "videos", type=Path, help="folder, or list: .csv or .txt with a path and perhaps a label a line"
@@ -211,7 +236,7 @@ def parse_args():
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds for decoding, or encoding, one video")
     parser.add_argument("--memory-gb", type=float, default=4.0, help="that a process may take")
     parser.add_argument("--retry-broken", action="store_true", help="try those that were broken before again")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     if options.manifest.suffix != ".parquet":
         parser.error(f"{options.manifest} has to end in .parquet")
     shard = re.fullmatch(r"(\d+)/(\d+)", options.shard)
@@ -228,8 +253,13 @@ def parse_args():
     return options, int(shard[1]), int(shard[2])
 
 
-def main():
-    options, index, count = parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    options, index, count = parse_args(argv)
+
+    from vdet_ssl.data.datasets.manifest import write_manifest
+    from vdet_ssl.data.loading.workers import require_linux
+
+    require_linux("prepare the videos on such a machine")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     records = list_videos(options)
     mine = records[index::count]
@@ -238,7 +268,7 @@ def main():
     ours = {row["path"] for row in rows if row["settings"]}
     for record in mine:
         if record["target"] and record["path"] not in ours and os.path.lexists(record["target"]):
-            sys.exit(f"{record['target']} is there already, of something else; write the manifest to another folder")
+            raise ConfigError(f"{record['target']} is there already, of something else; write the manifest elsewhere")
     parts.mkdir(parents=True, exist_ok=True)
     done = done_with(rows, settings_of(options))
     todo = [record for record in mine if not is_final(record, done.get(record["path"]), options.retry_broken)]
@@ -259,8 +289,7 @@ def main():
 
 if __name__ == "__main__":
     try:
-        main()
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        with one_line_errors():
+            main()
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on from here")

@@ -3,6 +3,9 @@
 from fractions import Fraction
 from pathlib import Path
 
+import vdet_ssl  # noqa: F401  before torch: how its threads wait has to be said first
+
+# isort: split
 import av
 import numpy as np
 import pytest

@@ -11,7 +11,7 @@ from detectron2.utils.events import EventStorage
 
 import vdet_ssl.modeling  # noqa: F401 (fills the registries)
 from vdet_ssl.config import check_values, load_cfg, refuse_unread
-from vdet_ssl.data.mappers.videos import PretrainMapper
+from vdet_ssl.data.mappers import VideoMapper
 from vdet_ssl.engine import trainer_class
 from vdet_ssl.engine.train_loop import SSLStepTrainer
 from vdet_ssl.solver import build_optimizer, resolve_schedule
@@ -151,7 +151,7 @@ def scaled_down(path):
 
 def take_a_step(cfg, video, folder):
     """Decode and augment a batch as the config says, train for one step; return the names of what did not change."""
-    mapper = PretrainMapper(cfg, is_train=True)
+    mapper = VideoMapper.for_pretraining(cfg)
     record = {"file_name": str(video), "video_id": "video"}
     batch = [mapper(record, np.random.default_rng(i)) for i in range(BATCH)]
     assert len(batch[0]["clips"]) == max(cfg.INPUT.NUM_CLIPS, 2)

@@ -19,7 +19,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from tabulate import tabulate
 
@@ -91,6 +90,8 @@ def chance(world: Path, detections: Path, output: Path) -> dict[str, Any]:
 
 def coarse_pixels_accuracy(world: Path) -> float:
     """Return the kNN accuracy, %, of the middle frame of each video shrunk to 8 x 8 pixels."""
+    import torch
+
     lists = [pd.read_csv(world / f"{split}.csv") for split in ("pretrain", "knn_val")]
     bank, queries = (np.stack([_coarse_pixels(world / path) for path in table.path]) for table in lists)
     targets, labels = (torch.tensor(table.label.to_numpy()) - 1 for table in lists)

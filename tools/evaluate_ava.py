@@ -5,8 +5,11 @@
         --excluded ava_val_excluded_timestamps_v2.2.csv --capacity 50 --output results.json
 
 Files are in AVA's formats, plain or gzip.  The official evaluator counts the 50 (box, class) detections of highest score
-in each key frame, which is --capacity 50; without --capacity all of them count.
-The output is {"mAP": x, "capacity": N or null, "AP": {class name: x, or null without ground truth}}.
+in each key frame, which is --capacity 50; without --capacity all of them count, which nobody else reports.
+--as-pyslowfast gives the figure that PySlowFast logs: all detections count, also those in key frames without ground
+truth, and a person is found by the first detection in the file's order, not by that of the highest score.
+The output is {"mAP": x, "capacity": N or null, "AP": {class name: x, or null without ground truth}}, with
+"as_pyslowfast": true beside the capacity where that was asked for.
 """
 
 import argparse
@@ -24,9 +27,11 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--detections", required=True, help="csv or csv.gz: video_id,timestamp,box,action_id,score")
     parser.add_argument("--label-map", required=True, help="pbtxt of the classes; others are left out")
-    parser.add_argument(
+    rules = parser.add_mutually_exclusive_group()
+    rules.add_argument(
         "--capacity", type=capacity, metavar="N", help="detections kept of a key frame; not given or 0: all"
     )
+    rules.add_argument("--as-pyslowfast", action="store_true", help="count as PySlowFast does")
     parser.add_argument("--excluded", help="csv of video_id,timestamp to leave out")
     parser.add_argument("--output", required=True, type=Path, help="json to write")
     return parser
@@ -43,10 +48,11 @@ def main(args: argparse.Namespace) -> None:
 
     logging.basicConfig(format="%(levelname)s: %(message)s")
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    result = evaluate_files(args.ground_truth, args.detections, args.label_map, args.capacity, args.excluded)
-    args.output.write_text(json.dumps(result.as_dict(), indent=1) + "\n")
+    files = args.ground_truth, args.detections, args.label_map
+    result = evaluate_files(*files, args.capacity, args.excluded, as_pyslowfast=args.as_pyslowfast)
     print(result.table())
     print(f"({result.describe()})")
+    args.output.write_text(json.dumps(result.as_dict(), indent=1) + "\n")
 
 
 if __name__ == "__main__":

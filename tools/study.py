@@ -22,6 +22,7 @@ from pathlib import Path
 import yaml
 from tabulate import tabulate
 
+from vdet_ssl.errors import one_line_errors
 from vdet_ssl.visualization.metrics_file import read_metrics
 
 TOOLS = Path(__file__).resolve().parent
@@ -219,4 +220,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    sys.exit(min(main(sys.argv[1:]), 1))
+    with one_line_errors():
+        sys.exit(min(main(sys.argv[1:]), 1))

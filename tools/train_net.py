@@ -19,7 +19,7 @@ from vdet_ssl.errors import one_line_errors
 
 
 def main(args: argparse.Namespace) -> None:
-    from vdet_ssl.checkpoint import VideoCheckpointer
+    from vdet_ssl.checkpoint import load_whole_model
     from vdet_ssl.config import refuse_unread
     from vdet_ssl.engine import setup, trainer_class
 
@@ -27,8 +27,11 @@ def main(args: argparse.Namespace) -> None:
     task = trainer_class(cfg)
     if args.eval_only:
         model = task.build_model(cfg)
-        VideoCheckpointer(model, min_coverage=1.0, whole_model=True).load(cfg.MODEL.WEIGHTS, checkpointables=[])
-        task.test(cfg, model)
+        load_whole_model(model, cfg.MODEL.WEIGHTS)
+        evaluations = task.build_evaluations(cfg)
+        task.build_mapper(cfg, is_train=True)  # reads its keys: a training's command line can be used again
+        refuse_unread(cfg, trains=False)
+        task.test(cfg, model, evaluations)
     else:
         trainer = task(cfg)
         trainer.resume_or_load(resume=args.resume)

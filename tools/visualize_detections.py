@@ -5,53 +5,58 @@ python tools/visualize_detections.py --detections results.csv --label-map action
 """
 
 import argparse
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from vdet_ssl.errors import VideoError
-from vdet_ssl.structures.ava_csv import read_boxes, read_label_map
-from vdet_ssl.visualization.annotated_video import key_frames_of_table, without_scores, write_annotated_video
+from vdet_ssl.errors import DataError, one_line_errors
+
+if TYPE_CHECKING:
+    from vdet_ssl.structures.ava_csv import BoxTable
+    from vdet_ssl.visualization.annotated_video import KeyFrame
+
+# Heavy imports stand where they are used: --help takes no time.
 
 
-def main():
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
+    from vdet_ssl.structures.ava_csv import read_boxes, read_label_map
+    from vdet_ssl.visualization.annotated_video import key_frames_of_table, write_annotated_video
+
     class_names = read_label_map(args.label_map)
-    detections = read_boxes(args.detections)
-    truth = read_boxes(args.ground_truth, score="person_id") if args.ground_truth else None
-    Path(args.output).mkdir(parents=True, exist_ok=True)
-    for video in map(Path, args.videos):
-        found = key_frames_of_table(detections, class_names, video.stem, top_k=args.top_k, min_score=args.min_score)
-        if not found:
-            ids = ", ".join(sorted({video_id for video_id, _ in detections.key_frames})[:5])
-            raise ValueError(f"{args.detections}: nothing about the video {video.stem!r}; it names {ids}, ...")
-        shown = [] if truth is None else true_key_frames(truth, class_names, video.stem)
-        output = Path(args.output) / f"{video.stem}_annotated.mp4"
-        write_annotated_video(video, output, found, shown)
-        print(f"{output}: {len(found)} key frames")
+    table = read_boxes(args.detections)
+    ground_truth = read_boxes(args.ground_truth, score="person_id") if args.ground_truth else None
+    args.output.mkdir(parents=True, exist_ok=True)
+    for video in args.videos:
+        detections = key_frames_of_table(table, class_names, video.stem, top_k=args.top_k, min_score=args.min_score)
+        if not detections:
+            ids = ", ".join(sorted({video_id for video_id, _ in table.key_frames})[:5])
+            raise DataError(f"{args.detections}: nothing about the video {video.stem!r}; it names {ids}, ...")
+        shown = [] if ground_truth is None else true_key_frames(ground_truth, class_names, video.stem)
+        output = args.output / f"{video.stem}_annotated.mp4"
+        write_annotated_video(video, output, detections, shown)
+        print(f"{output}: {len(detections)} key frames")
 
 
-def parse_args():
+def true_key_frames(ground_truth: "BoxTable", class_names: dict[int, str], video_id: str) -> list["KeyFrame"]:
+    from vdet_ssl.visualization.annotated_video import key_frames_of_table, without_scores
+
+    every = key_frames_of_table(ground_truth, class_names, video_id, top_k=len(class_names), min_score=float("-inf"))
+    return without_scores(every)
+
+
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("videos", nargs="+", help="videos named <video_id>.<extension>")
+    parser.add_argument("videos", nargs="+", type=Path, help="videos named <video_id>.<extension>")
     parser.add_argument("--detections", required=True, help="result csv, plain or gzip")
     parser.add_argument("--label-map", required=True, help="list of actions, pbtxt")
     parser.add_argument(
-        "--ground-truth", help="annotation csv: shown in white, wrong actions in red, right ones in green"
+        "--ground-truth", help="annotation csv: shown in white, true positives in green, false ones in red"
     )
-    parser.add_argument("--output", required=True, help="folder for <video_id>_annotated.mp4")
+    parser.add_argument("--output", required=True, type=Path, help="folder for <video_id>_annotated.mp4")
     parser.add_argument("--top-k", type=int, default=3, help="actions shown of a person")
     parser.add_argument("--min-score", type=float, default=0.3, help="actions below are not shown")
-    return parser.parse_args()
-
-
-def true_key_frames(truth, class_names, video_id):
-    every = {"top_k": len(class_names), "min_score": float("-inf")}
-    return without_scores(key_frames_of_table(truth, class_names, video_id, **every))
+    return parser
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError, VideoError) as error:
-        sys.exit(f"error: {error}")
+    with one_line_errors():
+        main(parser().parse_args())

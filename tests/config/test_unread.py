@@ -1,9 +1,12 @@
+import argparse
 import copy
 import pickle
 
 import pytest
+import torch
 from detectron2.config import CfgNode as CN
 from detectron2.config import configurable
+from detectron2.engine import default_setup
 
 from vdet_ssl.config import CfgNode, add_keys, get_cfg, load_cfg, refuse_unread
 from vdet_ssl.config.key import Key
@@ -127,3 +130,21 @@ def test_a_file_may_set_keys_of_an_evaluation_that_this_run_does_not_have(tmp_pa
     for key, value in (("TEST.IMS_PER_BATCH", "4"), ("TEST.AUG.ENABLED", "True"), ("INPUT.MIN_SIZE_TEST", "4")):
         with pytest.raises(ConfigError, match=f"command line: {key}"):
             refuse_unread(load_cfg("", [key, value]), evaluates=False)
+
+
+def test_an_evaluation_judges_the_command_line_alone_where_that_is_not_of_the_training(tmp_path):
+    (tmp_path / "a.yaml").write_text("INPUT:\n  CROP:\n    ENABLED: True\n")
+    refuse_unread(load_cfg(tmp_path / "a.yaml"), trains=False)
+    refuse_unread(load_cfg("", ["SOLVER.GAMMA", "0.5"]), trains=False)
+    with pytest.raises(ConfigError, match="command line: INPUT.CROP.ENABLED True"):
+        refuse_unread(load_cfg("", ["INPUT.CROP.ENABLED", "True"]), trains=False)
+
+
+def test_what_detectron2s_default_setup_honours_is_not_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    cfg = load_cfg("", ["SEED", "3", "CUDNN_BENCHMARK", "True", "OUTPUT_DIR", str(tmp_path), "MODEL.FPN.NORM", "GN"])
+    cfg.freeze()
+    default_setup(cfg, argparse.Namespace())
+    assert torch.backends.cudnn.benchmark and torch.initial_seed() == 3
+    with pytest.raises(ConfigError, match=r"MODEL.FPN.NORM 'GN' has no effect[^;]*$"):
+        refuse_unread(cfg)

@@ -16,7 +16,7 @@ from vdet_ssl.data.video.info import Deadline
 from vdet_ssl.data.video.packets import PacketReader
 from vdet_ssl.data.video.reader import decode_clips, probe
 from vdet_ssl.data.video.transcode import transcode
-from vdet_ssl.errors import VideoError
+from vdet_ssl.errors import UserError, VideoError
 
 SCRIPT = Path(__file__).resolve().parents[2] / "datasets" / "prepare_videos.py"
 
@@ -117,7 +117,7 @@ def test_transcodes(prepare, collection, tmp_path, read_number):
 
 def test_does_not_overwrite_the_files_of_another_manifest(prepare, collection, tmp_path):
     prepare(collection, tmp_path / "a.parquet", "--transcode", "intra")
-    with pytest.raises(SystemExit, match="is there already"):
+    with pytest.raises(UserError, match="is there already"):
         prepare(collection, tmp_path / "b.parquet", "--transcode", "bframes")
 
 
@@ -132,7 +132,7 @@ def test_does_not_overwrite_its_input(prepare, collection, tmp_path):
         (collection / "train.csv", collection, "would be overwritten"),
     ):
         for options in ((), ("--transcode", "intra")):
-            with pytest.raises(SystemExit, match=message) if options else contextlib.nullcontext():
+            with pytest.raises(UserError, match=message) if options else contextlib.nullcontext():
                 prepare(videos, folder / "other.parquet", *options)
     assert {file: file.read_bytes() for file in before} == before
 
@@ -142,7 +142,7 @@ def test_does_not_overwrite_what_it_has_not_made(prepare, collection, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/a.mp4").write_text("mine")
     prepare(collection, tmp_path / "a.parquet")
-    with pytest.raises(SystemExit, match=r"run/a\.mp4 is there already"):
+    with pytest.raises(UserError, match=r"run/a\.mp4 is there already"):
         prepare(collection, tmp_path / "a.parquet", "--transcode", "intra")
     assert (tmp_path / "run/a.mp4").read_text() == "mine"
 
@@ -184,9 +184,29 @@ def test_a_name_too_long_for_the_new_file_is_a_broken_video(prepare, make_video,
     assert "File name too long" in errors[0] and errors.isna()[1]
 
 
+@pytest.mark.parametrize(
+    "name, arguments, message",
+    [
+        ("prepare_videos", ["missing.csv", "a.parquet"], "missing.csv"),
+        ("prepare_shards", ["missing.tar", "a.parquet"], "missing.tar"),
+        (
+            "prepare_proposals",
+            ["--videos=x.mp4", "--output=x.csv", "--detector=none.yaml", "--weights=w.pth"],
+            "none.yaml",
+        ),
+        ("prepare_proposals", ["--videos=.", "--output=x.csv", "--detector=none.yaml", "--weights=w.pth"], "no video"),
+    ],
+)
+def test_an_error_of_the_user_is_one_line(tmp_path, name, arguments, message):
+    command = [sys.executable, SCRIPT.with_name(f"{name}.py"), *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert message in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
+
+
 def test_urls_are_refused(prepare, tmp_path):
     (tmp_path / "list.csv").write_text("s3://bucket/a.mp4\n")
-    with pytest.raises(SystemExit, match="not those in tar files or at a URL"):
+    with pytest.raises(UserError, match="not those in tar files or at a URL"):
         prepare(tmp_path / "list.csv", tmp_path / "a.parquet")
 
 

@@ -19,7 +19,8 @@ from synthetic.actions import PAIRS, POSES, draw_manner
 from synthetic.shot import TEST, TRAIN, Film, Shot
 
 from vdet_ssl.data.video.reader import open_video
-from vdet_ssl.structures.ava_csv import NO_ACTION, read_boxes, read_excluded, read_label_map
+from vdet_ssl.structures.ava_csv import NO_ACTION, read_boxes, read_excluded
+from vdet_ssl.structures.label_map import read_label_map
 
 FILM = Film(8, (96, 64))
 SMALL = ["--pretrain-videos=2", "--knn-train-videos=1", "--knn-val-videos=1", "--train-videos=3", "--val-videos=2"]

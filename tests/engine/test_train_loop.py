@@ -92,7 +92,7 @@ def test_parts_one_after_another_give_what_detectron2s_trainer_gives(tmp_path, n
     for (key, p), q in zip(model.named_parameters(), plain.parameters(), strict=True):
         if p.requires_grad:
             assert p.grad is not None, f"{key} got no gradient"
-            torch.testing.assert_close(p.grad, q.grad, rtol=1e-4, atol=1e-6, msg=key)
+            torch.testing.assert_close(p.grad, q.grad, rtol=1e-4, atol=1e-5, msg=key)
     assert logged["grad_norm"][0] > 0
 
 
@@ -106,9 +106,10 @@ def test_accumulated_batches_give_the_gradient_of_the_larger_one(tmp_path, name)
     losses = run(trainer)["total_loss"][0]
     assert losses == pytest.approx(run(step_trainer(large, [batch], tmp_path))["total_loss"][0], rel=1e-5)
     for (key, p), q in zip(model.named_parameters(), large.named_parameters(), strict=True):
-        torch.testing.assert_close(p, q[1], rtol=1e-4, atol=1e-6, msg=key)
+        torch.testing.assert_close(p, q[1], rtol=1e-4, atol=1e-5, msg=key)
     if name == "MoCo":
-        assert sorted(model.queue.items[:, 0].tolist()) == pytest.approx(sorted(large.queue.items[:, 0].tolist()))
+        ours, theirs = (m.queue.items[:, 0].sort().values for m in (model, large))  # of vectors of length 1
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("cls", [SSLStepTrainer, StepTrainer])

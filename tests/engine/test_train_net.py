@@ -206,6 +206,12 @@ def test_a_programmers_slip_keeps_its_traceback(videos, tmp_path):
     [
         (["MODEL.META_ARCHITECTURE", "BYOLL"], "META_ARCHITECTURE 'BYOLL' is none of"),
         (["SOLVER.IMS_PER_BATCH", 0], "SOLVER.IMS_PER_BATCH is 0"),
+        (["SOLVER.IMS_PER_BATCH", 1], "a process has 1 of the 1 videos of SOLVER.IMS_PER_BATCH"),
+        (["SOLVER.WARMUP_ITERS", 1], "warm-up, SOLVER.WARMUP_ITERS 1, takes 100% of the training, SOLVER.MAX_ITER 1"),
+        (
+            ["SOLVER.LR_SCHEDULER_NAME", "WarmupMultiStepLR", "SOLVER.STEPS", "(2, 1)"],
+            r"SOLVER.STEPS \(2, 1\) has to rise",
+        ),
         (["DATASETS.TRAIN", "nowhere.csv"], "nowhere.csv"),
         (["DATASETS.TRAIN", "nowhere"], "nowhere"),
         (["TEST.KNN.ENABLED", True], "TEST.KNN.ENABLED needs a list"),

@@ -6,6 +6,7 @@ import torch.distributed as dist
 from torch import nn
 
 from vdet_ssl.config import get_cfg
+from vdet_ssl.errors import ConfigError
 from vdet_ssl.layers import BatchNorm, FrozenBatchNorm, norm_factory
 
 C = 5
@@ -74,13 +75,13 @@ def test_groups_of_samples_equal_the_definition(shape, group_size):
 
 
 def test_samples_that_do_not_fall_into_groups_are_refused():
-    with pytest.raises(ValueError, match="8 samples .*GROUP_SIZE 3"):
+    with pytest.raises(ConfigError, match="8 samples .*GROUP_SIZE 3"):
         batch_norm(group_size=3)(clip((8, C)))
     assert batch_norm(group_size=3).eval()(clip((8, C))).shape == (8, C)
 
 
 def test_both_kinds_of_groups_are_refused():
-    with pytest.raises(ValueError, match="exclude each other"):
+    with pytest.raises(ConfigError, match="exclude each other"):
         batch_norm(group_size=2, num_sync_devices=2)
 
 
@@ -108,7 +109,7 @@ def _two():
 
 
 def _four():
-    with pytest.raises(ValueError, match="4 processes .*NUM_SYNC_DEVICES 3"):
+    with pytest.raises(ConfigError, match="4 processes .*NUM_SYNC_DEVICES 3"):
         batch_norm(num_sync_devices=3)
     return _synchronized(split=2, num_sync_devices=2)
 
@@ -165,5 +166,5 @@ def test_factory():
     assert (norm.group_size, norm.num_sync_devices) == (4, 1)
     assert norm_factory("FrozenBN", cfg.MODEL.BN)(7).eps == 0.5
     assert norm_factory("", cfg.MODEL.BN) is None
-    with pytest.raises(ValueError, match="GN"):
+    with pytest.raises(ConfigError, match="GN"):
         norm_factory("GN", cfg.MODEL.BN)

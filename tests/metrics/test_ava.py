@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vdet_ssl.metrics.ava import average_precision, evaluate, evaluate_files
-from vdet_ssl.structures.ava_csv import BoxTable, key_frame_id, read_boxes, read_label_map, write_boxes
+from vdet_ssl.errors import DataError
+from vdet_ssl.metrics.ava import average_precision, evaluate, evaluate_files, evaluate_parts
+from vdet_ssl.structures.ava_csv import BoxTable, key_frame_id, read_boxes, write_boxes
+from vdet_ssl.structures.label_map import read_label_map
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT / "../shared/ava"
@@ -82,7 +84,7 @@ def naive_ap(truth, found, names, capacity, excluded):
 
 def naive_area(scores, right, num_truth):
     area, precision = 0.0, []
-    order = np.argsort(np.array(scores, float))[::-1]
+    order = np.argsort(np.array(scores, float), kind="stable")[::-1]
     hits = [right[i] for i in order]
     for i in range(len(hits)):
         precision.append(sum(hits[: i + 1]) / (i + 1))
@@ -127,13 +129,44 @@ def test_equal_to_a_naive_loop_with_ties_everywhere(seed, capacity):
 @pytest.mark.skipif(not SHARED.exists(), reason="no ../shared/ava")
 @pytest.mark.parametrize("capacity", [0, 50])
 def test_equal_to_the_official_evaluator(capacity):
+    """To the last digit, but for the one class where a true and a false positive have the same score: its official figure
+    hangs on the CPU that it was computed on."""
     files = [SHARED / "official_eval" / name for name in ("gt.csv", "det.csv.gz")]
     official = json.loads((SHARED / f"official_eval/official_capacity_{capacity}.json").read_text())
     result = evaluate_files(*map(str, files), SHARED / "ava_action_list_60_classes.pbtxt", capacity)
-    assert result.mean_ap == pytest.approx(official.pop("mAP"), abs=1e-9)
+    mean_ap = official.pop("mAP")
+    assert result.mean_ap == pytest.approx(mean_ap, abs=1e-5)
+    assert result.mean_ap_range[0] <= mean_ap <= result.mean_ap_range[1]
     assert {f"AP/{name}" for name in result.ap} == set(official)
-    for name, ap in result.ap.items():
-        assert ap == pytest.approx(official[f"AP/{name}"], abs=1e-9)
+    differ = [name for name, ap in result.ap.items() if ap is not None and ap != official[f"AP/{name}"]]
+    assert differ in ([], ["fall down"])
+
+
+REFERENCE = ROOT / "../shared/reference"
+
+
+def reference_figures():
+    """Pairs of set and way of evaluating whose figures are recorded with a stable sort."""
+    path = REFERENCE / "ava_eval.npz"
+    names = np.load(path).files if path.exists() else []
+    ways = (name.split("/")[:2] for name in names if name.endswith("_stable/map"))
+    return [(data, way) for data, way in ways if way.startswith(("official", "pyslowfast"))]
+
+
+@pytest.mark.parametrize("data, way", reference_figures())
+def test_equal_to_the_reference_evaluators_with_a_stable_sort(data, way):
+    folder, recorded = REFERENCE / "ava" / data, np.load(REFERENCE / "ava_eval.npz")
+    result = evaluate_files(
+        folder / "gt.csv",
+        folder / "det.csv",
+        REFERENCE / "ava/ava_action_list_60_classes.pbtxt",
+        0 if way.startswith("pyslowfast") else int(way.split("_")[2]),
+        folder / "excl.csv" if "excluded" in way else None,
+        as_pyslowfast=way.startswith("pyslowfast"),
+    )
+    ap = np.array([np.nan if x is None else x for x in result.ap.values()])
+    np.testing.assert_array_equal(ap, recorded[f"{data}/{way}/ap"])
+    assert result.mean_ap == recorded[f"{data}/{way}/map"]
 
 
 BOX, NEAR, FAR = (0.1, 0.1, 0.5, 0.5), (0.1, 0.1, 0.5, 0.45), (0.6, 0.6, 0.9, 0.9)
@@ -185,6 +218,65 @@ def test_capacity_drops_the_smaller_action_id_of_equal_scores():
     assert evaluate(truth, found, NAMES, 2).ap["sit (down)"] == 1.0
 
 
+def test_rows_that_are_equal_are_kept_as_if_nothing_told_them_apart():
+    rng = np.random.default_rng(0)
+    truth, _ = random_tables(1)
+    for _ in range(40):
+        pool = [("v0", "0", tuple(box), 2, 0.5) for box in truth.boxes[:3]] + [
+            ("v0", "0", BOX, 3, s) for s in (0.4, 0.6)
+        ]
+        found = table_of([pool[i] for i in rng.integers(0, len(pool), 30)])
+        gt = table_of([(*row[:4], 0.0) for row in pool])
+        assert evaluate(gt, found, NAMES, 7).ap == pytest.approx(naive_ap(gt, found, NAMES, 7, set()), abs=1e-12)
+
+
+def test_pyslowfast_matches_in_the_order_of_the_file():
+    truth = table_of([("v", "1", BOX, 2, 0.0)])
+    found = table_of([("v", "1", NEAR, 2, 0.3), ("v", "1", BOX, 2, 0.9)])
+    assert evaluate(truth, found, {2: "walk"}).mean_ap == 1.0
+    assert evaluate(truth, found, {2: "walk"}, as_pyslowfast=True).mean_ap == 0.5
+
+
+def test_pyslowfast_counts_detections_in_key_frames_without_ground_truth():
+    truth = table_of([("v", "1", BOX, 2, 0.0)])
+    found = table_of([("v", "1", BOX, 2, 0.5), ("v", "2", BOX, 2, 0.9), ("v", "3", BOX, 2, 0.9)])
+    assert evaluate(truth, found, {2: "walk"}).mean_ap == 1.0
+    assert evaluate(truth, found, {2: "walk"}, as_pyslowfast=True).mean_ap == pytest.approx(1 / 3)
+    excluded = {("v", 2000000)}
+    assert evaluate(truth, found, {2: "walk"}, excluded=excluded, as_pyslowfast=True).mean_ap == 0.5
+
+
+def test_what_ties_can_do_is_said(caplog):
+    truth = table_of([("v", "1", BOX, 2, 0.0)])
+    rows = [("v", "1", BOX, 2, 0.5), ("v", "1", FAR, 2, 0.5), ("v", "1", FAR, 2, 0.5)]
+    result = evaluate(truth, table_of(rows), {2: "walk"})
+    assert result.mean_ap_range == (pytest.approx(1 / 3), 1.0)
+    assert "mAP is from 0.333333 to 1.000000" in caplog.text
+    caplog.clear()
+    untied = table_of([(*row[:4], row[4] + 0.1 * i) for i, row in enumerate(rows)])
+    assert evaluate(truth, untied, {2: "walk"}).mean_ap_range == 2 * (pytest.approx(1 / 3),)
+    assert not caplog.text
+
+
+def test_detections_that_come_in_parts():
+    truth, found = random_tables(5)
+    parts = [found.take(found.key % 3 == i) for i in range(3)]
+    parts = [
+        BoxTable(
+            [part.key_frames[k] for k in np.unique(part.key)],
+            np.unique(part.key, return_inverse=True)[1],
+            part.boxes,
+            part.action_id,
+            part.score,
+        )
+        for part in parts
+    ]
+    whole, in_parts = evaluate(truth, found, NAMES, 3), evaluate_parts(truth, iter(parts), NAMES, 3)
+    assert in_parts.mean_ap_range == pytest.approx(whole.mean_ap_range, abs=1e-12)
+    with pytest.raises(DataError, match="key frame twice"):
+        evaluate_parts(truth, [parts[0], parts[0]], NAMES, 3)
+
+
 def test_of_two_boxes_that_are_overlapped_equally_the_first_in_the_heap_is_taken():
     high, low, between = (0.0, 0.0, 1.0, 0.5), (0.0, 0.25, 1.0, 0.75), (0.0, 0.125, 1.0, 0.625)
     truth = table_of([("v", "1", low, 2, 1.0), ("v", "1", high, 2, 1.0)])
@@ -226,6 +318,12 @@ def test_a_zero_that_means_nothing_is_an_error(found, reason):
     truth = table_of([("v", "0001", BOX, 2, 1.0)])
     with pytest.raises(ValueError, match=reason):
         evaluate(truth, table_of([found]), NAMES)
+
+
+def test_ground_truth_in_pixels_is_an_error():
+    truth = table_of([("v", "1", (12.0, 20.0, 120.0, 200.0), 2, 0.0)])
+    with pytest.raises(DataError, match="boxes of the ground truth are in pixels .*12, 20, 120, 200"):
+        evaluate(truth, table_of([("v", "1", BOX, 2, 0.5)]), NAMES)
 
 
 def test_key_frame_that_is_named_twice_is_an_error():

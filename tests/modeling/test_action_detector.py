@@ -7,6 +7,7 @@ from detectron2.utils.events import EventStorage
 
 import vdet_ssl.modeling  # noqa: F401
 from vdet_ssl.config import get_cfg
+from vdet_ssl.errors import ConfigError
 
 NUM_CLASSES = 3
 SIZE = 64, 96  # height and width of a clip
@@ -205,7 +206,7 @@ def test_scores_do_not_depend_on_the_other_clips_of_a_batch():
 
 def test_wrong_number_of_classes_names_the_key():
     model = detector("MODEL.ROI_HEADS.NUM_CLASSES", 60)
-    with pytest.raises(ValueError, match=r"\(2, 3\).* MODEL.ROI_HEADS.NUM_CLASSES is 60"):
+    with pytest.raises(ConfigError, match=r"\(2, 3\).* MODEL.ROI_HEADS.NUM_CLASSES is 60"):
         model([sample(BOXES)])
 
 
@@ -214,5 +215,10 @@ def test_missing_proposals_name_the_keys(training):
     model = detector("MODEL.ROI_HEADS.TRAIN_ON_PROPOSALS", True).train(training)
     batch = [sample(BOXES)]
     del batch[0]["proposals"]
-    with pytest.raises(ValueError, match="PROPOSAL_FILES_" + ("TRAIN" if training else "TEST")):
+    with pytest.raises(ConfigError, match="PROPOSAL_FILES_" + ("TRAIN" if training else "TEST")):
         model(batch)
+
+
+def test_features_that_the_backbone_does_not_give_are_named():
+    with pytest.raises(ConfigError, match=r"ROI_HEADS.IN_FEATURES \['res4'\]: take some of \['res5'\]"):
+        detector("MODEL.ROI_HEADS.IN_FEATURES", ["res4"])

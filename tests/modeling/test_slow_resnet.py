@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import vdet_ssl.modeling  # noqa: F401
 from vdet_ssl.config import get_cfg
+from vdet_ssl.errors import ConfigError
 from vdet_ssl.layers import BatchNorm, FrozenBatchNorm
 
 ALL = ["stem", "res2", "res3", "res4", "res5"]
@@ -107,18 +108,21 @@ def test_dilation_keeps_the_weights_and_doubles_the_resolution(small):
     assert net.res5[0].conv2.weight.shape == dilated.res5[0].conv2.weight.shape
     # Beyond the block that strides, the dilated filters see the same neighbours on a grid twice as fine.
     x = torch.randn(1, net.output_shape()["res5"].channels, 2, 8, 8)
-    torch.testing.assert_close(dilated.res5[1:](x)[..., ::2, ::2], net.res5[1:](x[..., ::2, ::2]))
+    sparse = net.res5[1:](x[..., ::2, ::2])
+    torch.testing.assert_close(dilated.res5[1:](x)[..., ::2, ::2], sparse, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("small, radii", [(SMALL, [0, 0, 0, 6, 9]), (SMALL_18, [0, 0, 0, 2, 4])])
 def test_every_block_of_res4_and_res5_sees_one_frame_further(small, radii):
-    net = backbone(*small, *options(OUT_FEATURES=ALL), device="cpu").eval()
-    x = torch.randn(1, 3, 21, 32, 32)
+    # In float64, so that the little that comes through nine blocks (1e-4) is not taken for rounding.
+    net = backbone(*small, *options(OUT_FEATURES=ALL), device="cpu").eval().double()
+    x = torch.randn(1, 3, 21, 32, 32, dtype=torch.float64)
     changed = x.clone()
-    changed[:, :, 10] = torch.randn(1, 3, 32, 32)
+    changed[:, :, 10] = torch.randn(1, 3, 32, 32, dtype=torch.float64)
     before, after = net(x), net(changed)
     for name, radius in zip(ALL, radii, strict=True):
-        seen = [t for t in range(21) if not torch.equal(before[name][:, :, t], after[name][:, :, t])]
+        change = (after[name] - before[name]).abs().amax(dim=(0, 1, 3, 4))
+        seen = [t for t in range(21) if change[t] > 1e-9]
         assert seen == list(range(10 - radius, 11 + radius)), name
 
 
@@ -195,12 +199,14 @@ def test_norm_from_config():
         ("TEMPORAL_KERNELS", [1, 1, 1, 2, 3], "TEMPORAL_KERNELS"),
         ("TEMPORAL_KERNELS", [1, 1, 3, 3], "TEMPORAL_KERNELS"),
         ("RES5_DILATION", 3, "RES5_DILATION"),
+        ("OUT_FEATURES", ["res5", "res6"], r"OUT_FEATURES .*'res6'.*\['stem', "),
+        ("OUT_FEATURES", [], "OUT_FEATURES"),
         ("NORM", "", "NORM"),
         ("NORM", "GN", "GN"),
     ],
 )
 def test_what_cannot_be_built_is_refused(key, value, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ConfigError, match=message):
         backbone(*options(**{key: value}))
 
 

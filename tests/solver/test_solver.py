@@ -35,6 +35,21 @@ def test_lars_follows_its_definition(adapt, start):
     torch.testing.assert_close(w.detach(), torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_lars_leaves_a_parameter_alone_whose_gradient_is_zero(nesterov):
+    """Weight decay alone would move it by lr * trust_coefficient * ||w||, however small the decay is."""
+    still, other = (nn.Parameter(torch.tensor([3.0, -4.0])) for _ in range(2))
+    settings = {"momentum": 0.9, "weight_decay": 1e-6, "trust_coefficient": 0.001, "nesterov": nesterov}
+    optimizer = LARS([still, other], 1.0, **settings)
+    still.grad, other.grad = torch.zeros(2), torch.tensor([1e-3, 0.0])
+    optimizer.step()
+    assert still.tolist() == [3.0, -4.0]
+    assert other.tolist() != [3.0, -4.0]
+    still.grad = torch.tensor([float("nan"), 0.0])
+    optimizer.step()
+    assert still.isnan().any()
+
+
 def model_with_norms():
     return nn.Sequential(nn.Conv3d(3, 4, 1, bias=True), nn.BatchNorm3d(4), nn.Flatten(), nn.Linear(4, 2))
 
@@ -232,3 +247,44 @@ def test_epochs_become_iterations_and_the_rate_scales_once():
         resolve_schedule(cfg, num_samples=6400)
         assert (solver.MAX_ITER, solver.WARMUP_ITERS, solver.CHECKPOINT_PERIOD) == (1000, 200, 500)
         assert solver.BASE_LR == pytest.approx(4.8 / 8)
+
+
+def schedule(*overrides):
+    """A config with these keys of SOLVER, given as name, value, ..., for 800 samples in batches of 8."""
+    cfg = get_cfg()
+    cfg.SOLVER.IMS_PER_BATCH = 8
+    for name, value in zip(overrides[::2], overrides[1::2], strict=True):
+        cfg.SOLVER[name] = value
+    resolve_schedule(cfg, num_samples=800)
+    return cfg
+
+
+@pytest.mark.parametrize("length", [("MAX_EPOCHS", 1.0, "WARMUP_EPOCHS", 1.0), ("MAX_ITER", 50, "WARMUP_ITERS", 60)])
+@pytest.mark.parametrize("name", ["WarmupCosineLR", "WarmupMultiStepLR"])
+def test_warm_up_as_long_as_training_is_refused(name, length):
+    """The rate would fall from WARMUP_FACTOR of the base to 0 and never come near it."""
+    with pytest.raises(ConfigError, match=r"^warm-up, SOLVER.WARMUP_ITERS \d+.*, takes 1[02]0% of the training"):
+        build_lr_multiplier(schedule("LR_SCHEDULER_NAME", name, "STEPS", (), *length))
+
+
+def test_warm_up_of_more_than_half_of_training_is_warned_of(caplog):
+    build_lr_multiplier(schedule("MAX_ITER", 100, "WARMUP_ITERS", 50))
+    assert "Warm-up" not in caplog.text
+    build_lr_multiplier(schedule("MAX_EPOCHS", 2.0, "WARMUP_EPOCHS", 1.1))
+    assert "SOLVER.WARMUP_ITERS 110 (SOLVER.WARMUP_EPOCHS 1.1), takes 55% of the training" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        ("MAX_ITER", 100, "STEPS", (60, 40)),
+        ("MAX_ITER", 100, "STEPS", (40, 40)),
+        ("MAX_ITER", 100, "STEPS", (40, 100)),
+        ("MAX_EPOCHS", 2.0, "STEP_EPOCHS", (1, 3)),
+    ],
+)
+def test_steps_out_of_order_or_beyond_the_end_are_refused(steps):
+    with pytest.raises(
+        ConfigError, match=r"^SOLVER.STEPS \(.*\) has to rise.* below the end of training, SOLVER.MAX_ITER"
+    ):
+        build_lr_multiplier(schedule("LR_SCHEDULER_NAME", "WarmupMultiStepLR", *steps))

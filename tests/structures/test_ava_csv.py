@@ -11,9 +11,9 @@ from vdet_ssl.structures.ava_csv import (
     line_of_row,
     read_boxes,
     read_excluded,
-    read_label_map,
     write_boxes,
 )
+from vdet_ssl.structures.label_map import read_label_map
 
 ROWS = """\
 a,0902,0.1,0.2,0.3,0.4,12,0

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from vdet_ssl.metrics.ava import OFFICIAL_CAPACITY, evaluate, evaluate_files
-from vdet_ssl.structures.ava_csv import BoxTable, read_boxes, read_label_map, write_boxes
+from vdet_ssl.structures.ava_csv import BoxTable, read_boxes, write_boxes
+from vdet_ssl.structures.label_map import read_label_map
 
 NUM_CLASSES = 60
 

@@ -16,7 +16,7 @@ import torch
 from vdet_ssl.config import load_cfg
 from vdet_ssl.data.datasets import load_videos
 from vdet_ssl.data.loading.loaders import on_this_machine
-from vdet_ssl.data.mappers.videos import PretrainMapper
+from vdet_ssl.data.mappers import VideoMapper
 from vdet_ssl.engine import SSLTrainer
 from vdet_ssl.errors import VideoError
 
@@ -44,7 +44,7 @@ def run(args):
     cfg.DATALOADER.BROKEN_TOLERANCE = 1.0
     cfg.SOLVER.IMS_PER_BATCH = VIDEOS_OF_A_BATCH
     wanted = itertools.islice(load_videos(args.videos), args.batches * VIDEOS_OF_A_BATCH)
-    records = _readable(wanted, PretrainMapper(cfg, True))
+    records = _readable(wanted, VideoMapper.for_pretraining(cfg))
     rounds = [_measure_round(cfg, records, k, args.batches) for k in range(args.rounds)]
     wall, cpu = ({stage: statistics.median(r[i][stage] for r in rounds) for stage in rounds[0][i]} for i in range(2))
     for stage in wall:
@@ -80,7 +80,7 @@ def _readable(records, mapper):
 
 def _measure_round(cfg, records, k, num_batches):
     """Return clips a second of each stage, by wall time and by processor time."""
-    mapper = PretrainMapper(cfg, True)
+    mapper = VideoMapper.for_pretraining(cfg)
     seconds = {stage: np.zeros(2) for stage in ("decode", "augment", "collate")}
     num_clips = 0
     chosen = itertools.islice(itertools.cycle(records), k, k + num_batches * VIDEOS_OF_A_BATCH)
@@ -95,7 +95,7 @@ def _measure_round(cfg, records, k, num_batches):
             samples.append(mapper.augment(clips, rng))
             seconds["decode"] += decoded - start
             seconds["augment"] += _now() - decoded
-            num_clips += len(clips)
+            num_clips += len(samples[-1]["clips"])
         start = _now()
         _collate(samples)
         seconds["collate"] += _now() - start

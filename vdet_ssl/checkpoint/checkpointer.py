@@ -5,12 +5,15 @@ import math
 import os
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from fvcore.common.checkpoint import _IncompatibleKeys
 from tabulate import tabulate
+from torch import nn
 
+from vdet_ssl.checkpoint.read import check_weights, read_checkpoint
 from vdet_ssl.errors import CheckpointError
 
 
@@ -35,44 +38,52 @@ class VideoCheckpointer(DetectionCheckpointer):
     Args:
         model: the model, possibly in DistributedDataParallel.
         save_dir: folder of checkpoints.
-        min_coverage: least share, 0..1, of the backbone's parameters and statistics that an initialisation has to
+        min_coverage: least fraction, 0..1, of the backbone's parameters and statistics that an initialisation has to
             cover; less raises CheckpointError.
         whole_model: whether all of the model has to be covered (evaluation) instead.
         checkpointables: what else is saved, and restored on resume, as for detectron2.
     """
 
-    def __init__(self, model, save_dir="", *, min_coverage, whole_model=False, **checkpointables):
+    def __init__(
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        min_coverage: float,
+        whole_model: bool = False,
+        **checkpointables: Any,
+    ) -> None:
         super().__init__(model, save_dir, **checkpointables)
         self.min_coverage = min_coverage
         self.whole_model = whole_model
         self._path = ""
 
-    def load(self, path, checkpointables=None):
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         self._path = path
-        if path and not os.path.isfile(self.path_manager.get_local_path(path)):
+        local = self.path_manager.get_local_path(path) if path else ""
+        if os.path.isdir(local):
+            raise CheckpointError(
+                f"{path} is a folder: give a checkpoint in it, such as model_final.pth (MODEL.WEIGHTS)"
+            )
+        if path and not os.path.isfile(local):
             raise CheckpointError(f"{path}: there is no such checkpoint (MODEL.WEIGHTS)")
         return super().load(path, checkpointables)
 
-    def _load_file(self, f):
-        try:
-            loaded = torch.load(f, map_location="cpu", weights_only=True)
-        except Exception as e:
-            raise CheckpointError(f"{self._path}: not a checkpoint of tensors and plain values: {e}") from e
-        return loaded if isinstance(loaded, dict) and "model" in loaded else {"model": loaded}
+    def _load_file(self, f: str) -> dict[str, Any]:
+        return read_checkpoint(f, self._path)
 
-    def _load_model(self, checkpoint):
-        weights = checkpoint.pop("model")
-        if not isinstance(weights, dict) or not all(isinstance(v, torch.Tensor) for v in weights.values()):
-            raise CheckpointError(f"{self._path}: its 'model' is not a state dict (name -> tensor)")
-        weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
+    def _load_model(self, checkpoint: dict[str, Any]) -> _IncompatibleKeys:
+        weights = check_weights(checkpoint.pop("model"), self._path)
         state = self.model.state_dict()
         matches = match_weights(state, weights)
         report(self._path, matches, unused={*weights} - {m.source for m in matches})
         self._check_coverage(matches)
-        self.model.load_state_dict({m.name: weights[m.source] for m in matches if not m.problem}, strict=False)
+        self.model.load_state_dict(
+            {m.name: weights[m.source] for m in matches if m.source and not m.problem}, strict=False
+        )
         return _IncompatibleKeys([], [], [])  # the table above said it all
 
-    def _check_coverage(self, matches):
+    def _check_coverage(self, matches: list[Match]) -> None:
         part, least = ("model", 1.0) if self.whole_model else ("backbone", self.min_coverage)
         counted = [m for m in matches if (self.whole_model or "backbone." in m.name) and m.numel]
         covered = sum(m.numel for m in counted if not m.problem) / max(sum(m.numel for m in counted), 1)
@@ -90,8 +101,17 @@ class VideoCheckpointer(DetectionCheckpointer):
             )
 
 
-def match_weights(state, weights):
-    """Say for each entry of a model's state dict where it is in a checkpoint's: list[Match], in the model's order."""
+def load_whole_model(model: nn.Module, path: str) -> None:
+    """Load all of a model from a checkpoint, to evaluate or apply it.
+
+    Raises:
+        CheckpointError: the file cannot be read, or lacks a part of the model.
+    """
+    VideoCheckpointer(model, min_coverage=1.0, whole_model=True).load(path, checkpointables=[])
+
+
+def match_weights(state: dict[str, torch.Tensor], weights: dict[str, torch.Tensor]) -> list[Match]:
+    """Say for each entry of a model's state dict where it is in a checkpoint's, in the model's order."""
     matches = []
     for name, tensor in state.items():
         match = Match(name, 0 if name.endswith("num_batches_tracked") else tensor.numel())
@@ -105,7 +125,7 @@ def match_weights(state, weights):
     return matches
 
 
-def _sources(name):
+def _sources(name: str) -> list[str]:
     """Return the checkpoint keys that an entry of the model may come from, the best first."""
     name = name.removeprefix("module.")
     sources = [name, name.replace("momentum_encoder.", "encoder.", 1)]
@@ -115,9 +135,9 @@ def _sources(name):
     return sources
 
 
-def report(path, matches, unused):
-    """Log a table: module, share loaded, reason; and the checkpoint's keys that the model has no place for."""
-    groups = defaultdict(list)
+def report(path: str, matches: list[Match], unused: set[str]) -> None:
+    """Log a table: module, values loaded, reason; and the checkpoint's keys that the model has no place for."""
+    groups: dict[str, list[Match]] = defaultdict(list)
     for match in matches:
         groups[".".join(match.name.removeprefix("module.").split(".")[:-1][:3])].append(match)
     rows = []
@@ -129,5 +149,5 @@ def report(path, matches, unused):
     logger = logging.getLogger(__name__)
     logger.info(f"Weights of {path}:\n{table}")
     if unused:
-        groups = sorted({".".join(name.split(".")[:2]) for name in unused})
-        logger.info(f"Not used from the checkpoint: {len(unused)} entries of {', '.join(groups)}")
+        parts = sorted({".".join(name.split(".")[:2]) for name in unused})
+        logger.info(f"Not used from the checkpoint: {len(unused)} entries of {', '.join(parts)}")

@@ -1,7 +1,7 @@
 from vdet_ssl.config.check import check_values, refuse_unread
 from vdet_ssl.config.config import CfgNode, add_keys, get_cfg, load_cfg
 from vdet_ssl.config.key import COUNT, FRACTION, NOT_NEGATIVE, POSITIVE, Key, Range
-from vdet_ssl.config.settings import EPOCHS
+from vdet_ssl.config.settings import EPOCHS, read_yaml
 from vdet_ssl.errors import ConfigError
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "check_values",
     "get_cfg",
     "load_cfg",
+    "read_yaml",
     "refuse_unread",
 ]

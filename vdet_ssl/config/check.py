@@ -2,7 +2,7 @@
 
 from vdet_ssl.config.config import CfgNode
 from vdet_ssl.config.record import Override
-from vdet_ssl.config.settings import EPOCHS
+from vdet_ssl.config.settings import COMMAND_LINE, EPOCHS
 from vdet_ssl.errors import ConfigError
 
 # Read without a trace: by `load_cfg`, and by detectron2's `default_setup` from what `dump` gives.
@@ -32,32 +32,48 @@ def check_values(cfg: CfgNode) -> None:
         key.check(cfg.peek(name))
 
 
-def refuse_unread(cfg: CfgNode, *, evaluates: bool = True) -> None:
+def refuse_unread(cfg: CfgNode, *, trains: bool = True, evaluates: bool = True) -> None:
     """Raise ConfigError if a key was set, to another value than its default, that nothing has read.
 
-    To be called when all that a run consists of has been built from the config.
+    To be called when all that a run consists of has been built from the config.  A file serves training and `--eval-only`:
+    it may set what only the one or the other reads.  A command line may set for an evaluation alone how it was trained,
+    not for a training how it would be evaluated.
 
     Args:
-        evaluates: whether this run evaluates; if not, a file may set keys of the evaluation: it serves `--eval-only` too.
+        trains: whether this run trains.
+        evaluates: whether it evaluates.
     """
     reads = cfg.record.reads | _READ_BY_SETUP
     reads |= {epochs for iterations, epochs in EPOCHS.items() if iterations in reads}
     unread = {
         name: override
         for name, override in cfg.record.overrides.items()
-        if override.value != override.default
-        and name not in reads
-        and (evaluates or not _is_for_later(cfg, name, override))
+        if override.value != override.default and name not in reads
     }
+    for name, override in list(unread.items()):
+        from_file = override.where != COMMAND_LINE
+        if (
+            not trains
+            and (from_file or _is_of_training(name))
+            or not evaluates
+            and from_file
+            and _is_of_evaluation(cfg, name)
+        ):
+            del unread[name]
     if unread:
         (name, override), *others = unread.items()
         raise ConfigError(_message(cfg, name, override) + "".join(f"; so has {_place(*other)}" for other in others))
 
 
-def _is_for_later(cfg: CfgNode, name: str, override: Override) -> bool:
-    """Whether a file sets a key that is ours and, going by its name, of the evaluation."""
-    is_of_evaluation = name.startswith("TEST.") or name.endswith("TEST") or name in _OF_EVALUATION
-    return is_of_evaluation and name in cfg.record.keys and override.where != "command line"
+def _is_of_training(name: str) -> bool:
+    others = ("TEST.EVAL_PERIOD", "MODEL.WEIGHTS_MIN_COVERAGE", "DATALOADER.BROKEN_TOLERANCE")
+    return name.startswith("SOLVER.") or name.endswith("_TRAIN") or name == "DATASETS.TRAIN" or name in others
+
+
+def _is_of_evaluation(cfg: CfgNode, name: str) -> bool:
+    """Whether a key is one of ours and, going by its name, of the evaluation."""
+    is_named_so = name.startswith("TEST.") or name.endswith("TEST") or name in _OF_EVALUATION
+    return is_named_so and name in cfg.record.keys
 
 
 def _message(cfg: CfgNode, name: str, override: Override) -> str:

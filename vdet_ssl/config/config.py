@@ -104,7 +104,7 @@ class CfgNode(_CfgNode):
             for key, setting in settings.keys.items():
                 self._merge(key, setting)
             for iterations in EPOCHS.keys() & settings.keys.keys():
-                if EPOCHS[iterations] not in settings.keys:
+                if EPOCHS[iterations] not in settings.keys and EPOCHS[iterations] in self.record.keys:
                     self._forget(EPOCHS[iterations])
 
     def peek(self, key: str) -> Any:
@@ -139,6 +139,8 @@ class CfgNode(_CfgNode):
     def _import(self, modules: dict[str, str]) -> None:
         """Import modules (name -> where it is named) and let them add their keys, each once."""
         for name, where in modules.items():
+            if IMPORTS not in self:
+                raise ConfigError(f"{where}: there is no key {IMPORTS} in this config")
             if name in self.peek(IMPORTS):
                 continue
             if self.is_frozen():

@@ -9,9 +9,11 @@ from typing import Any
 import yaml
 from fvcore.common.config import BASE_KEY
 
+from vdet_ssl.config.yaml_files import compose, construct
 from vdet_ssl.errors import ConfigError
 
 IMPORTS = "IMPORTS"
+COMMAND_LINE = "command line"
 EPOCHS = {  # what may be given in epochs instead, and where
     "SOLVER.MAX_ITER": "SOLVER.MAX_EPOCHS",
     "SOLVER.WARMUP_ITERS": "SOLVER.WARMUP_EPOCHS",
@@ -66,10 +68,10 @@ def read_overrides(overrides: Sequence[Any]) -> Settings:
         raise ConfigError(f"overrides come in pairs of KEY VALUE; {overrides[-1]!r} is left over")
     settings = Settings()
     for key, value in zip(overrides[0::2], overrides[1::2], strict=True):
-        settings.add(key, Setting(value, "command line"))
+        settings.add(key, Setting(value, COMMAND_LINE))
     for iterations, epochs in EPOCHS.items():
         if {iterations, epochs} <= settings.keys.keys() and _literal(settings.keys[epochs].value) not in (0, (), []):
-            raise ConfigError(f"command line: {iterations} and {epochs} say the same thing; give one of them")
+            raise ConfigError(f"{COMMAND_LINE}: {iterations} and {epochs} say the same thing; give one of them")
     return settings
 
 
@@ -107,15 +109,11 @@ def read_yaml(filename: str | os.PathLike, above: Sequence[str] = ()) -> list[Se
 
 def _read_one(filename: str | os.PathLike) -> Settings:
     settings = Settings()
-    try:
-        with open(filename, encoding="utf-8") as f:
-            root = yaml.compose(f, Loader=yaml.SafeLoader)
-        if root is not None and not isinstance(root, yaml.MappingNode):
-            raise ConfigError(f"{filename}: expected KEY: value lines")
-        if root is not None:
-            _collect(root, "", filename, settings)
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{filename}: not valid yaml: {e}") from None
+    root = compose(filename)
+    if root is not None and not isinstance(root, yaml.MappingNode):
+        raise ConfigError(f"{filename}: expected KEY: value lines")
+    if root is not None:
+        _collect(root, "", filename, settings)
     return settings
 
 
@@ -129,5 +127,8 @@ def _collect(node: yaml.MappingNode, prefix: str, filename: str | os.PathLike, s
         if isinstance(value_node, yaml.MappingNode):
             _collect(value_node, f"{prefix}{key}.", filename, settings)
         else:
-            value = yaml.SafeLoader("").construct_object(value_node, deep=True)
+            try:
+                value = construct(value_node)
+            except (yaml.YAMLError, ValueError) as e:
+                raise ConfigError(f"{filename}: not valid yaml: {' '.join(str(e).split())}") from None
             settings.add(prefix + key, Setting(value, f"{filename}:{line}"))

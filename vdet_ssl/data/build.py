@@ -5,19 +5,18 @@ import logging
 from collections.abc import Mapping
 from typing import Any, cast
 
-from detectron2.data import DatasetCatalog
 from detectron2.data.common import DatasetFromList
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from torch.utils.data import ConcatDataset
 
 from vdet_ssl.config import CfgNode
-from vdet_ssl.data.datasets import VideoList, ensure_registered
+from vdet_ssl.data.datasets import VideoList, load_records
 from vdet_ssl.data.datasets.proposals import add_proposals
 from vdet_ssl.data.loading.broken_videos import BrokenVideos
 from vdet_ssl.data.loading.loaders import EvaluationLoader, Samples, TrainLoader
 from vdet_ssl.data.records import Mapper, Records
-from vdet_ssl.errors import ConfigError, DataError
+from vdet_ssl.errors import ConfigError
 
 _BATCHES_AHEAD = 2  # that workers make while one is trained on
 
@@ -35,17 +34,19 @@ def load_datasets(cfg: CfgNode, split: str) -> dict[str, Records]:
     return {name: load_dataset(name, proposals) for name, proposals in proposal_files(cfg, split).items()}
 
 
+def load_test_set(cfg: CfgNode, name: str) -> Records:
+    """Return the records of one data set, with the proposals that are its own in DATASETS.TEST."""
+    return load_dataset(name, proposal_files(cfg, "TEST").get(name))
+
+
 @functools.lru_cache(maxsize=8)
 def load_dataset(name: str, proposal_file: str | None = None) -> Records:
     """Return the records of one data set, a registered name or a path, with the proposals of a file; read once."""
-    try:
-        records = DatasetCatalog.get(ensure_registered(name))
-    except OSError as error:
-        raise DataError(f"{name} in DATASETS.TRAIN or TEST: {error.filename}: {error.strerror}") from error
     if proposal_file is not None:
         if not PathManager.exists(proposal_file):
             raise ConfigError(f"{name}: DATASETS.PROPOSAL_FILES names {proposal_file}, which does not exist")
-        add_proposals(records, proposal_file)
+        return _shared(add_proposals(load_dataset(name), proposal_file))
+    records = load_records(name)
     logger.info(f"{name}: {len(records)} records")
     return _shared(records)
 

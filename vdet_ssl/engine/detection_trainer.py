@@ -1,7 +1,13 @@
 """The task of action detection."""
 
+import os
+import re
+from pathlib import Path
+
 from vdet_ssl.config import CfgNode
-from vdet_ssl.data.mappers.key_frames import ActionDetectionMapper
+from vdet_ssl.data.build import load_test_set
+from vdet_ssl.data.datasets import action_names
+from vdet_ssl.data.mappers import KeyFrameMapper
 from vdet_ssl.data.records import Mapper
 from vdet_ssl.engine.trainer import VideoTrainer
 from vdet_ssl.evaluation.ava_evaluator import AVAEvaluator
@@ -17,8 +23,15 @@ class DetectionTrainer(VideoTrainer):
 
     @classmethod
     def build_mapper(cls, cfg: CfgNode, is_train: bool) -> Mapper:
-        return ActionDetectionMapper(cfg, is_train)
+        return KeyFrameMapper(cfg, is_train)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> AVAEvaluator:
-        return AVAEvaluator(cfg, dataset_name)
+        records = load_test_set(cfg, dataset_name)
+        folder = re.sub(r"[^\w.-]+", "_", Path(dataset_name).stem if "/" in dataset_name else dataset_name)
+        return AVAEvaluator(
+            records,
+            class_names=action_names(dataset_name),
+            capacity=cfg.TEST.AVA_CAPACITY,
+            output_dir=os.path.join(cfg.OUTPUT_DIR, "inference", folder),
+        )

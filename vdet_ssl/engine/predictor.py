@@ -9,7 +9,7 @@ import torch
 from detectron2.evaluation import inference_context
 from tqdm import tqdm
 
-from vdet_ssl.checkpoint import VideoCheckpointer
+from vdet_ssl.checkpoint import load_whole_model
 from vdet_ssl.config import check_values, load_cfg
 from vdet_ssl.data.build import build_test_loader
 from vdet_ssl.data.datasets.proposals import proposal_fields, read_proposals
@@ -19,7 +19,8 @@ from vdet_ssl.engine.setup import choose_device
 from vdet_ssl.engine.trainer import trainer_class
 from vdet_ssl.errors import ConfigError, DataError
 from vdet_ssl.evaluation.ava_evaluator import boxes_and_scores, detections_table
-from vdet_ssl.structures.ava_csv import BoxTable, read_label_map
+from vdet_ssl.structures.ava_csv import BoxTable
+from vdet_ssl.structures.label_map import read_label_map
 from vdet_ssl.visualization.annotated_video import KeyFrame, key_frames_of_table
 
 _MICROSECONDS = 1e6
@@ -61,8 +62,7 @@ class ActionPredictor:
         task = trainer_class(self.cfg)
         self.mapper = task.build_mapper(self.cfg, is_train=False)
         self.model = task.build_model(self.cfg)
-        checkpointer = VideoCheckpointer(self.model, min_coverage=1.0, whole_model=True)
-        checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
+        load_whole_model(self.model, self.cfg.MODEL.WEIGHTS)
 
     def __call__(self, video: str | Path, proposals: str | Path | None = None) -> list[KeyFrame]:
         """Detect the actions in one video.
@@ -82,8 +82,8 @@ class ActionPredictor:
             records = whole_frame_records(video)
         else:
             records = proposal_records([video], proposals)[video]
-        every = {"top_k": len(self.class_names), "min_score": 0.0}
-        return key_frames_of_table(self.table(self.detect(records)), self.class_names, video.stem, **every)
+        table = self.table(self.detect(records))
+        return key_frames_of_table(table, self.class_names, video.stem, top_k=len(self.class_names), min_score=0.0)
 
     def table(self, detections: dict) -> BoxTable:
         """Return what `detect` does as a table, a row for each box and action."""

@@ -1,14 +1,15 @@
 """The task of self-supervised pre-training."""
 
 import functools
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from vdet_ssl.config import CfgNode
-from vdet_ssl.data.build import build_test_loader, load_datasets
+from vdet_ssl.data.build import build_test_loader, load_datasets, load_test_set
 from vdet_ssl.data.loading.loaders import TrainLoader
-from vdet_ssl.data.mappers.videos import PretrainMapper
+from vdet_ssl.data.mappers import VideoMapper
 from vdet_ssl.data.records import Mapper
 from vdet_ssl.data.transforms import augment_batch
 from vdet_ssl.engine.hooks import InitialEval
@@ -30,15 +31,30 @@ class SSLTrainer(VideoTrainer):
 
     @classmethod
     def build_mapper(cls, cfg: CfgNode, is_train: bool) -> Mapper:
-        return PretrainMapper(cfg, is_train)
+        return VideoMapper.for_pretraining(cfg) if is_train else VideoMapper.for_features(cfg)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> KNNEvaluator:
-        """kNN accuracy on `dataset_name`; its bank is the labelled data sets of DATASETS.TRAIN, else itself."""
+        """kNN accuracy on `dataset_name`; its bank is the labelled data sets of DATASETS.TRAIN, else itself.
+
+        Raises:
+            ConfigError: the videos have no labels, or there is one alone and no bank.
+        """
+        records = load_test_set(cfg, dataset_name)
+        if "label" not in records[0]:
+            raise ConfigError(
+                f"TEST.KNN.ENABLED needs labels, and {dataset_name} in DATASETS.TEST has none (datasets/README.md says how "
+                "a list has them): take a labelled one, or set it to False"
+            )
         mapper = cls.build_mapper(cfg, is_train=False)
-        banks = [records for name, records in load_datasets(cfg, "TRAIN").items() if name != dataset_name]
+        others = [bank for name, bank in load_datasets(cfg, "TRAIN").items() if name != dataset_name]
+        banks = [bank for bank in others if "label" in bank[0]]
+        if not banks and len(records) < 2:
+            raise ConfigError(
+                f"TEST.KNN.ENABLED: {dataset_name} has one video, and there are no others to compare it with"
+            )
         return KNNEvaluator(
-            bank_loaders=[build_test_loader(cfg, bank, mapper=mapper) for bank in banks if "label" in bank[0]],
+            bank_loaders=[build_test_loader(cfg, bank, mapper=mapper) for bank in banks],
             k=cfg.TEST.KNN.K,
             temperature=cfg.TEST.KNN.TEMPERATURE,
             device=cfg.MODEL.DEVICE,
@@ -53,6 +69,8 @@ class SSLTrainer(VideoTrainer):
         return cfg.TEST.KNN.ENABLED
 
     def build_step_trainer(self, model: nn.Module, data_loader: TrainLoader, optimizer: Any) -> SSLStepTrainer:
+        unwrapped = model.module if isinstance(model, DistributedDataParallel) else model
+        cast(SSLMethod, unwrapped).check_batch(self.cfg.SOLVER.IMS_PER_BATCH)
         on_model = self.cfg.INPUT.AUGMENTATION_DEVICE == "model"
         augment = functools.partial(augment_batch, device=self.cfg.MODEL.DEVICE) if on_model else None
         max_iter = self.cfg.SOLVER.MAX_ITER

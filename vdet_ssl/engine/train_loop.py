@@ -44,7 +44,7 @@ class StepTrainer(TrainerBase):
     ) -> None:
         super().__init__()
         model.train()
-        self.model = model
+        self.model: Any = model
         self.data_loader = data_loader
         self.optimizer = optimizer
         self.accumulation_steps = accumulation_steps

@@ -20,7 +20,7 @@ from torch import nn
 
 from vdet_ssl.checkpoint import VideoCheckpointer
 from vdet_ssl.config import CfgNode
-from vdet_ssl.data.build import build_test_loader, build_train_loader, load_dataset, proposal_files
+from vdet_ssl.data.build import build_test_loader, build_train_loader, load_test_set
 from vdet_ssl.data.datasets import dataset_kind, dataset_metadata
 from vdet_ssl.data.loading.loaders import EvaluationLoader, TrainLoader
 from vdet_ssl.data.records import Mapper
@@ -109,7 +109,7 @@ class VideoTrainer(TrainerBase):
             classes = dataset_metadata(name).get("thing_classes")
             if cls.num_classes_key is None or classes is None:
                 continue
-            num_classes = value_of(cfg, cls.num_classes_key)
+            num_classes = cfg.peek(cls.num_classes_key)
             if len(classes) != num_classes:
                 raise ConfigError(f"{name} has {len(classes)} classes, {cls.num_classes_key} is {num_classes}")
 
@@ -145,7 +145,7 @@ class VideoTrainer(TrainerBase):
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> EvaluationLoader:
-        records = load_dataset(dataset_name, proposal_files(cfg, "TEST").get(dataset_name))
+        records = load_test_set(cfg, dataset_name)
         return build_test_loader(cfg, records, mapper=cls.build_mapper(cfg, is_train=False))
 
     @classmethod
@@ -279,13 +279,6 @@ def architecture_class(cfg: CfgNode) -> type:
             "add others)"
         )
     return META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
-
-
-def value_of(cfg: CfgNode, key: str) -> Any:
-    """Return the value of a dotted key."""
-    for name in key.split("."):
-        cfg = cfg[name]
-    return cfg
 
 
 def _subclasses(cls: type[VideoTrainer]) -> list[type[VideoTrainer]]:

@@ -1,11 +1,20 @@
 """kNN accuracy of frozen features: how good a backbone is, without training anything on it."""
 
 import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 from detectron2.utils import comm
+from torch import nn
+
+from vdet_ssl.data.records import Record
+from vdet_ssl.errors import DataError
+
+Features = tuple[torch.Tensor, torch.Tensor]
+"""Features of videos, float32 (N, C), and their labels, int64 (N,)."""
 
 _QUERIES_AT_ONCE = 1024
 
@@ -15,60 +24,78 @@ logger = logging.getLogger(__name__)
 class FeatureCollector(DatasetEvaluator):
     """Collects what a self-supervised method returns in eval mode, with the labels of the videos."""
 
-    def reset(self):
-        self._features, self._labels = [], []
+    def __init__(self) -> None:
+        self.reset()
 
-    def process(self, inputs, outputs):
-        """Take list[dict] with "label" and "file_name", and list[{"features": float32 (C,)}].
+    def reset(self) -> None:
+        self._features: list[torch.Tensor] = []
+        self._labels: list[int] = []
+
+    def process(self, inputs: Sequence[Record], outputs: Sequence[dict[str, Any]]) -> None:
+        """Take inputs with "label" and "file_name", and outputs with "features", float32 (C,).
 
         Raises:
-            ValueError: a video has no label.
+            DataError: a video has no label.
         """
         for sample, output in zip(inputs, outputs, strict=True):
             if "label" not in sample:
-                raise ValueError(f"{sample['file_name']} has no label in its data set: kNN accuracy needs labels")
+                raise DataError(f"{sample['file_name']} has no label in its data set: kNN accuracy needs labels")
             self._features.append(output["features"].cpu())
             self._labels.append(sample["label"])
 
-    def evaluate(self):
-        """Return features (N, C) and labels, int64 (N,), of all processes, on the main process; elsewhere None."""
+    def evaluate(self) -> Features | None:
+        """Return features and labels of all processes, on the main process; elsewhere None."""
         own = (torch.stack(self._features), torch.tensor(self._labels)) if self._labels else None
         gathered = [part for part in comm.gather(own) if part is not None]
-        if not comm.is_main_process():
-            return None
-        return tuple(torch.cat(tensors) for tensors in zip(*gathered, strict=True))
+        return _concatenated(gathered) if comm.is_main_process() else None
 
 
-class KNNEvaluator(FeatureCollector):
+class KNNEvaluator(DatasetEvaluator):
     """Accuracy of a vote of the k nearest videos, by cosine of pooled features, weighted with exp(cosine / temperature).
 
-    Neighbours come from the bank: the labelled videos of DATASETS.TRAIN; where those have no labels, or are the data
-    set itself, from the other videos of the data set.  Every video is seen by its centred clip.  Labels are any
-    integers; how many classes there are follows from them.
-
-    Args:
-        bank_loaders: list of loaders of the bank's data sets; none: leave one out.
-        k: neighbours; fewer where the bank is smaller.
-        temperature: of the weights.
-        device: where distances are computed.
+    Neighbours come from the bank, other labelled videos; without one, from the other videos of the data set itself.
+    Labels are any integers; how many classes there are follows from them.
     """
 
-    def __init__(self, *, bank_loaders, k, temperature, device):
+    def __init__(
+        self,
+        *,
+        bank_loaders: Sequence[Iterable[list[Record]]],
+        k: int,
+        temperature: float,
+        device: str | torch.device,
+    ) -> None:
+        """Make an evaluator of one data set.
+
+        Args:
+            bank_loaders: loaders of the bank's data sets; none: leave one out.
+            k: neighbours; fewer where the bank is smaller.
+            temperature: of the weights.
+            device: where distances are computed.
+        """
         self.bank_loaders = bank_loaders
         self.k = k
         self.temperature = temperature
         self.device = device
-        self._bank = None
+        self._bank: Features | None = None
+        self._collector = FeatureCollector()
 
-    def fill_bank(self, model):
+    def fill_bank(self, model: nn.Module) -> None:
         """Compute the bank's features with `model`; on all processes, before the evaluation."""
         banks = [inference_on_dataset(model, loader, FeatureCollector()) for loader in self.bank_loaders]
         if banks and comm.is_main_process():
-            self._bank = tuple(torch.cat(tensors) for tensors in zip(*banks, strict=True))
+            self._bank = _concatenated(banks)
 
-    def evaluate(self):
+    def reset(self) -> None:
+        self._collector.reset()
+
+    def process(self, inputs: Sequence[Record], outputs: Sequence[dict[str, Any]]) -> None:
+        """See `FeatureCollector.process`."""
+        self._collector.process(inputs, outputs)
+
+    def evaluate(self) -> dict[str, dict[str, float]] | None:
         """Return {"knn": {"top1": accuracy, "top5": accuracy}} in %, on the main process; "top5" from six classes on."""
-        collected = super().evaluate()
+        collected = self._collector.evaluate()
         if collected is None:
             return None
         features, labels = collected
@@ -92,7 +119,21 @@ class KNNEvaluator(FeatureCollector):
         return {"knn": accuracy}
 
 
-def knn_scores(queries, bank, bank_targets, *, num_classes, k, temperature, leave_one_out):
+def _concatenated(parts: Sequence[Features]) -> Features:
+    features, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    return features, labels
+
+
+def knn_scores(
+    queries: torch.Tensor,
+    bank: torch.Tensor,
+    bank_targets: torch.Tensor,
+    *,
+    num_classes: int,
+    k: int,
+    temperature: float,
+    leave_one_out: bool,
+) -> torch.Tensor:
     """Return the votes for each class, float (N, num_classes): sum of exp(cosine / temperature) over the k nearest.
 
     Args:

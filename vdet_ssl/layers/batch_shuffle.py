@@ -1,17 +1,21 @@
 """Shuffling BN of MoCo (B.1): a sample's key is computed among other samples than those of its own process."""
 
+from collections.abc import Callable
+
 import torch
 
 from vdet_ssl.layers.gather import gather
 
 
-def shuffled(function, x, seed):
-    """Apply `function` to the batch of all processes, each taking a random share of it, and undo the shuffling.
+def shuffled(
+    function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, seed: int
+) -> tuple[torch.Tensor, slice]:
+    """Apply `function` to the batch of all processes, each taking a random part of it, and undo the shuffling.
 
     Args:
-        function: callable, (B, ...) -> (B, ...), which may mix samples as batch norm does.
+        function: (B, ...) -> (B, ...), which may mix samples as batch norm does.
         x: any dtype (B, ...), without gradient; B may differ between processes.
-        seed: int, the same in all processes, of the permutation.
+        seed: the same in all processes, of the permutation.
     Returns:
         `function` of all processes' samples (sum of B, ...), in their own order by rank, and the slice that is this
         process' own.

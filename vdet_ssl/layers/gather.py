@@ -7,7 +7,7 @@ from fvcore.nn.distributed import differentiable_all_gather
 from torch.nn import functional as F
 
 
-def gather(x):
+def gather(x: torch.Tensor) -> tuple[torch.Tensor, slice]:
     """Concatenate the batches of all processes, by rank.
 
     With gradient, which for each row is the sum of what all processes back-propagate: where each computes the mean over
@@ -27,8 +27,8 @@ def gather(x):
     return torch.cat(everything), slice(start, start + len(x))
 
 
-def batch_sizes(x):
-    """Number of rows that each process has: list of int, by rank."""
+def batch_sizes(x: torch.Tensor) -> list[int]:
+    """Number of rows that each process has, by rank."""
     sizes = [x.new_zeros(1, dtype=torch.long) for _ in range(comm.get_world_size())]
     dist.all_gather(sizes, torch.full_like(sizes[0], len(x)))
     return torch.cat(sizes).tolist()

@@ -1,5 +1,7 @@
 """The MLP heads of section 3.2: projection and prediction."""
 
+from collections.abc import Callable
+
 from fvcore.nn.weight_init import c2_xavier_fill
 from torch import nn
 
@@ -15,8 +17,15 @@ class MLP(nn.Sequential):
         norm: callable, number of channels -> nn.Module (see `norm_factory`); None: no norm.
     """
 
-    def __init__(self, in_dim, hidden_dim, out_dim, num_layers, norm=None):
-        layers = []
+    def __init__(
+        self,
+        in_dim: int,
+        hidden_dim: int,
+        out_dim: int,
+        num_layers: int,
+        norm: Callable[[int], nn.Module] | None = None,
+    ) -> None:
+        layers: list[nn.Module] = []
         for _ in range(num_layers - 1):
             layers.append(nn.Linear(in_dim, hidden_dim, bias=norm is None))
             if norm is not None:

@@ -15,7 +15,12 @@ class FIFOQueue(nn.Module):
         num_items, num_pushes: int64, how many items, and pushes, there have been.
     """
 
-    def __init__(self, size, *shape):
+    items: torch.Tensor
+    added: torch.Tensor
+    num_items: torch.Tensor
+    num_pushes: torch.Tensor
+
+    def __init__(self, size: int, *shape: int) -> None:
         super().__init__()
         items = torch.randn(size, *shape, generator=torch.Generator().manual_seed(0))
         self.register_buffer("items", F.normalize(items, dim=-1))
@@ -23,11 +28,11 @@ class FIFOQueue(nn.Module):
         self.register_buffer("num_items", torch.zeros((), dtype=torch.long))
         self.register_buffer("num_pushes", torch.zeros((), dtype=torch.long))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.items)
 
     @torch.no_grad()
-    def push(self, x):
+    def push(self, x: torch.Tensor) -> None:
         """Put in x, float (N, ..., d), which has to be the same in all processes; the oldest go.  N need not divide size."""
         x = x[-len(self) :]
         where = (self.num_items + torch.arange(len(x), device=x.device)) % len(self)
@@ -37,10 +42,10 @@ class FIFOQueue(nn.Module):
         self.added[where] = self.num_pushes
 
     @property
-    def is_full(self):
+    def is_full(self) -> torch.Tensor:
         """Whether everything random has left: 0-d bool tensor."""
         return self.num_items >= len(self)
 
-    def mean_age(self):
+    def mean_age(self) -> torch.Tensor:
         """Mean number of pushes since each item came: 1 for those of the last one.  0-d tensor."""
         return (self.num_pushes + 1 - self.added).float().mean()

@@ -4,8 +4,8 @@ import torch
 
 
 @torch.no_grad()
-def sinkhorn(scores, epsilon, iterations):
-    """Assign samples to prototypes so that each prototype gets the same share of all of them.
+def sinkhorn(scores: torch.Tensor, epsilon: float, iterations: int) -> torch.Tensor:
+    """Assign samples to prototypes so that each prototype gets the same fraction of all of them.
 
     In log space, in float32 or wider; there is nothing to synchronise, as `scores` are those of the full batch.
 

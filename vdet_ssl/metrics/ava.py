@@ -1,35 +1,42 @@
 """AVA's metric: mean average precision at IoU 0.5 (PASCAL VOC), equal to the official evaluator's to the last digit.
 
 Pure functions on arrays; imports neither torch nor detectron2.  What the official evaluator does not define in words,
-the order among equal scores and which of them its `capacity` keeps, follows from the heap that its reader keeps for
-each key frame.  Key frames where that can matter are few: for those alone the heap is replayed (`_heaps`).
+the order among equal scores of a key frame and which of them its `capacity` keeps, follows from the heap that its
+reader keeps for each key frame.  Key frames where that can matter are few: for those alone the heap is replayed
+(`_heaps`).
+
+Equal scores of one class in the precision-recall curve: the official evaluator sorts them with numpy's default sort,
+which is not stable and differs between CPUs, so its figure is not defined there.  Ours is that of a stable sort: of
+equal scores the one that comes last in the official order counts first.  `AVAResult.mean_ap_range` says what the worst
+and the best order would give.
 """
 
 import heapq
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from tabulate import tabulate
 
-from vdet_ssl.errors import AvaFormatError, DataError
+from vdet_ssl.errors import DataError
 from vdet_ssl.structures.ava_csv import (
     BoxTable,
     FilePath,
     KeyFrameId,
-    line_of_row,
+    read_annotations,
     read_boxes,
     read_excluded,
-    read_label_map,
 )
+from vdet_ssl.structures.label_map import read_label_map
 
 IOU_THRESHOLD = 0.5
 OFFICIAL_CAPACITY = 50
+_TIES_TO_WARN_OF = 1e-5  # of mAP
 logger = logging.getLogger(__name__)
 
 
@@ -41,19 +48,26 @@ class AVAResult:
         ap: class name -> average precision in 0..1, None for a class without ground truth.
         mean_ap: mean over the classes that have ground truth.
         capacity: (box, class) detections kept of a key frame, None for all of them.
+        as_pyslowfast: whether PySlowFast's rules were applied, see `evaluate`.
+        mean_ap_range: `mean_ap` if of detections with equal scores the true positives came last, and first.
     """
 
     ap: dict[str, float | None]
     mean_ap: float
     capacity: int | None
+    as_pyslowfast: bool = False
+    mean_ap_range: tuple[float, float] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return {"mAP": self.mean_ap, "capacity": self.capacity, "AP": self.ap}
+        rules = {"as_pyslowfast": True} if self.as_pyslowfast else {}
+        return {"mAP": self.mean_ap, "capacity": self.capacity, **rules, "AP": self.ap}
 
     def describe(self) -> str:
         """Say which detections the figure counts."""
+        if self.as_pyslowfast:
+            return "by PySlowFast's rules: all detections count, matched in the order of the file"
         if self.capacity is None:
-            return "all detections of a key frame count, as in PySlowFast"
+            return "all detections of a key frame count, which is neither the official figure nor PySlowFast's"
         kept = f"the {self.capacity} (box, class) detections of highest score in a key frame count"
         return kept + (", as in the official evaluator" if self.capacity == OFFICIAL_CAPACITY else "")
 
@@ -69,6 +83,8 @@ def evaluate_files(
     label_map: FilePath,
     capacity: int | None = None,
     excluded: FilePath | None = None,
+    *,
+    as_pyslowfast: bool = False,
 ) -> AVAResult:
     """Evaluate csv files; arguments as in `evaluate`, each the path of a file.
 
@@ -76,13 +92,12 @@ def evaluate_files(
         DataError: a file does not follow its format, or the two are not about the same data.
     """
     excluded_ids = read_excluded(excluded) if excluded else frozenset()
-    truth = read_boxes(ground_truth, score="person_id")
-    wrong = truth.score % 1 != 0
-    if wrong.any():
-        row = int(wrong.argmax())
-        reason = f"person_id is {truth.score[row]:g}, not a whole number: are these detections, not the ground truth?"
-        raise AvaFormatError(ground_truth, line_of_row(ground_truth, row), reason)
-    return evaluate(truth, read_boxes(detections), read_label_map(label_map), capacity, excluded_ids)
+    annotations = read_annotations(ground_truth)
+    table, class_names = read_boxes(detections), read_label_map(label_map)
+    try:
+        return evaluate(annotations, table, class_names, capacity, excluded_ids, as_pyslowfast=as_pyslowfast)
+    except DataError as error:
+        raise DataError(f"{detections} and {ground_truth}: {error}") from None
 
 
 def evaluate(
@@ -91,6 +106,8 @@ def evaluate(
     class_names: Mapping[int, str],
     capacity: int | None = None,
     excluded: AbstractSet[KeyFrameId] = frozenset(),
+    *,
+    as_pyslowfast: bool = False,
 ) -> AVAResult:
     """Compute AVA's mAP.
 
@@ -103,47 +120,118 @@ def evaluate(
         class_names: action id -> name.
         capacity: (box, class) detections kept of a key frame, those of highest score; None or 0 keeps all.
         excluded: key frames to leave out.
+        as_pyslowfast: reproduce the figure that PySlowFast logs: all detections count, also those in key frames without
+            ground truth, and a box is taken by the first detection in the order of the rows, not by that of the highest
+            score.
     Raises:
         DataError: the two cannot be about the same data, where the figure would be a meaningless zero; or the
             detections name a key frame twice.
     """
-    capacity = capacity or None
-    if len(set(detections.key_frame_ids)) < len(detections.key_frames):
-        raise DataError("The detections name a key frame twice, with timestamps that are written differently.")
+    return evaluate_parts(ground_truth, [detections], class_names, capacity, excluded, as_pyslowfast=as_pyslowfast)
+
+
+def evaluate_parts(
+    ground_truth: BoxTable,
+    detections: Iterable[BoxTable],
+    class_names: Mapping[int, str],
+    capacity: int | None = None,
+    excluded: AbstractSet[KeyFrameId] = frozenset(),
+    *,
+    as_pyslowfast: bool = False,
+) -> AVAResult:
+    """Do as `evaluate`, of detections that come in parts: only those that the capacity keeps are held in memory.
+
+    Args:
+        detections: tables, each with key frames of its own.
+    """
+    if as_pyslowfast and capacity:
+        raise ValueError("PySlowFast keeps all detections: it has no capacity")
     number = {frame: i for i, frame in enumerate(ground_truth.key_frame_ids) if frame not in excluded}
-    truth = _select(ground_truth, number, class_names)
-    found = _select(detections, number, class_names)
+    gt = _select(ground_truth, number, class_names)
+    if not len(gt.row):
+        raise DataError(f"Nothing in the ground truth is to be evaluated; it has {_examples(ground_truth)}.")
+    _refuse_pixels("ground truth", ground_truth)
+    first, seen = None, set[KeyFrameId]()
+    counted = [_Counted(*3 * [np.zeros(0)])]
+    for table in detections:
+        first = table if first is None or not len(first) else first
+        _refuse_known_frames(table.key_frame_ids, seen)
+        _refuse_pixels("detections", table)
+        counted.append(_count(gt, table, number, class_names, capacity or None, excluded, as_pyslowfast))
+    class_index, score, true_positive = (np.concatenate(columns) for columns in zip(*counted, strict=True))
+    _check_same_data(ground_truth, first, len(score))
 
-    has_truth = np.isin(found.group, truth.group)
-    order = _official_order(found, has_truth, capacity)
-    order = order[_has_area(detections.boxes)[found.row[order]]]
-    _check_same_data(ground_truth, len(truth.row), detections, len(order))
-    candidates = order[has_truth[order]]
-    true_positive = np.zeros(len(found.row), bool)
-    true_positive[candidates] = _match(found, candidates, truth)
+    first_id = min(1, *class_names)  # in an array by action id, as official: its length decides how the mean is rounded
+    ap = {order: np.full(max(class_names) + 1 - first_id, np.nan) for order in ("stable", "worst", "best")}
+    for i, action_id in enumerate(class_names):
+        own = class_index == i
+        num_gt = int(np.count_nonzero(gt.class_index == i))
+        for order in ap if num_gt else ():
+            ap[order][action_id - first_id] = average_precision(
+                score[own], true_positive[own].astype(bool), num_gt, order
+            )
+    mean_ap, worst, best = (float(np.nanmean(x)) for x in ap.values())
+    _warn_of_ties(mean_ap, worst, best)
+    of_class = {
+        name: None if np.isnan(x := ap["stable"][i - first_id]) else float(x) for i, name in class_names.items()
+    }
+    return AVAResult(of_class, mean_ap, capacity or None, as_pyslowfast, (worst, best))
 
-    ap = {}
-    class_index = found.class_index[order].astype(np.uint16)
-    for i, name in enumerate(class_names.values()):
-        own = order[class_index == i]
-        num_truth = int(np.count_nonzero(truth.class_index == i))
-        ap[name] = average_precision(found.score[own], true_positive[own], num_truth) if num_truth else None
-    return AVAResult(ap, float(np.mean([x for x in ap.values() if x is not None])), capacity)
 
-
-def average_precision(score: NDArray[np.float64], true_positive: NDArray[np.bool_], num_truth: int) -> float:
+def average_precision(
+    score: NDArray[np.float64], true_positive: NDArray[np.bool_], num_gt: int, ties: str = "stable"
+) -> float:
     """Return the area under the precision-recall curve, precision made monotone (PASCAL VOC since 2010).
 
     Args:
         score: float64 (N,), of the detections of one class.
         true_positive: bool (N,), whether a detection is one.
-        num_truth: number of ground-truth boxes, at least 1.
+        num_gt: number of ground-truth boxes, at least 1.
+        ties: which of equal scores comes first: "stable": the last in the order given, as in the official code with a
+            stable sort; "worst", "best": the false, or the true positives.
     """
-    order = np.argsort(score)[::-1]  # not stable, as in the official code: the same order among equal scores
+    if ties == "stable":
+        order = np.argsort(score, kind="stable")[::-1]
+    else:
+        order = np.lexsort((true_positive if ties == "worst" else ~true_positive, -score))
     ranks = np.flatnonzero(true_positive[order])  # precision has its local maxima, and recall grows, at true positives
-    num_found = np.arange(1, len(ranks) + 1)
-    precision = np.maximum.accumulate((num_found / (ranks + 1))[::-1])[::-1]
-    return float(np.sum(np.diff(num_found / num_truth, prepend=0) * precision))
+    num_true = np.arange(1, len(ranks) + 1)
+    precision, recall = np.maximum.accumulate((num_true / (ranks + 1))[::-1])[::-1], num_true / num_gt
+    if len(ranks) < num_gt:  # the official sum has a last term of 0, which changes the order of summation
+        precision, recall = np.append(precision, 0.0), np.append(recall, 1.0)
+    return float(np.sum(np.diff(recall, prepend=0) * precision))
+
+
+class _Counted(NamedTuple):
+    """The detections that count: index of the class, score, and whether it is a true positive; (N,) each."""
+
+    class_index: NDArray
+    score: NDArray
+    true_positive: NDArray
+
+
+def _count(
+    gt: "_Rows",
+    detections: BoxTable,
+    number: Mapping[KeyFrameId, int],
+    class_names: Mapping[int, str],
+    capacity: int | None,
+    excluded: AbstractSet[KeyFrameId],
+    as_pyslowfast: bool,
+) -> _Counted:
+    """Match a table of detections with the ground truth."""
+    if as_pyslowfast:
+        others = [frame for frame in detections.key_frame_ids if frame not in number and frame not in excluded]
+        number = {**number, **{frame: len(number) + len(excluded) + i for i, frame in enumerate(others)}}
+    det = _select(detections, number, class_names)
+    has_gt = np.isin(det.group, gt.group)
+    order = _order_of_rows(det) if as_pyslowfast else _official_order(det, has_gt, capacity)
+    order = order[_has_area(detections.boxes)[det.row[order]]]
+    target = _order_of_rows(gt) if as_pyslowfast else _official_order(gt, np.ones(len(gt.row), bool))
+    candidates = order[has_gt[order]]
+    true_positive = np.zeros(len(det.row), bool)
+    true_positive[candidates] = _match(det, candidates, gt, target)
+    return _Counted(det.class_index[order].astype(np.uint16), det.score[order], true_positive[order])
 
 
 @dataclass(frozen=True)
@@ -177,16 +265,25 @@ def _select(table: BoxTable, number: Mapping[KeyFrameId, int], class_names: Mapp
     return _Rows(table, row, key, class_index, key * len(class_names) + class_index, table.score[row])
 
 
-def _check_same_data(ground_truth: BoxTable, num_truth: int, detections: BoxTable, num_found: int) -> None:
-    """Raise DataError, with the reason, where mAP would be zero for lack of a common key frame, class or unit."""
-    if not num_truth:
-        raise DataError(f"Nothing in the ground truth is to be evaluated; it has {_examples(ground_truth)}.")
-    if not len(detections):
+def _refuse_known_frames(frames: list[KeyFrameId], seen: set[KeyFrameId]) -> None:
+    """Add key frames to those that were seen; DataError if one of them has been."""
+    num_before = len(seen)
+    seen.update(frames)
+    if len(seen) < num_before + len(frames):
+        raise DataError("The detections name a key frame twice, with timestamps that are written differently.")
+
+
+def _refuse_pixels(what: str, table: BoxTable) -> None:
+    if len(table) and np.median(table.boxes[:: 1 + len(table) // 1000].max(axis=1)) > 2:
+        box = ", ".join(f"{x:g}" for x in table.boxes[0])
+        raise DataError(f"The boxes of the {what} are in pixels (the first is {box}); divide them by the frame's size.")
+
+
+def _check_same_data(ground_truth: BoxTable, detections: BoxTable | None, num_counted: int) -> None:
+    """Raise DataError, with the reason, where mAP would be zero for lack of a common key frame or class."""
+    if detections is None or not len(detections):
         logger.warning("There are no detections at all: mAP is 0.")
-    elif np.median(detections.boxes[:: 1 + len(detections) // 1000].max(axis=1)) > 2:
-        box = ", ".join(f"{x:g}" for x in detections.boxes[0])
-        raise DataError(f"The detections' boxes are in pixels (the first is {box}); divide them by the frame's size.")
-    elif not num_found:
+    elif not num_counted:
         raise DataError(
             "No detection has a listed action in a key frame of the ground truth: is it another data set, or are "
             f"timestamps or action ids others? Detections have {_examples(detections)}; the ground truth has "
@@ -194,9 +291,23 @@ def _check_same_data(ground_truth: BoxTable, num_truth: int, detections: BoxTabl
         )
 
 
+def _warn_of_ties(mean_ap: float, worst: float, best: float) -> None:
+    if best - worst > _TIES_TO_WARN_OF:
+        logger.warning(
+            f"Detections of one class have equal scores: by the order among them mAP is from {worst:.6f} to {best:.6f}. "
+            f"It is {mean_ap:.6f} in the order of a stable sort; the official evaluator's order hangs on the CPU."
+        )
+
+
 def _examples(table: BoxTable) -> str:
     frames = [",".join(frame) for frame in table.key_frames[:3]]
     return f"key frames like {frames} and action ids like {np.unique(table.action_id)[:5].tolist()}"
+
+
+def _order_of_rows(rows: _Rows) -> NDArray[np.int64]:
+    """Return the indices of all rows by key frame, in the order of their first rows, and as they stand in the file."""
+    frame, _ = pd.factorize(rows.key)
+    return np.argsort(frame, kind="stable")
 
 
 def _official_order(rows: _Rows, in_question: NDArray[np.bool_], capacity: int | None = None) -> NDArray[np.int64]:
@@ -240,7 +351,8 @@ def _heaps(rows: _Rows, index: NDArray[np.int64], key: NDArray[np.int64], capaci
     index = index[np.lexsort((index, key))]  # as they stand in the file
     x1, y1, x2, y2 = rows.table.boxes[rows.row[index]].T.tolist()
     action_id = rows.table.action_id[rows.row[index]].tolist()
-    entries = list(zip(rows.score[index].tolist(), action_id, y1, x1, y2, x2, index.tolist(), strict=True))
+    entries = list(zip(rows.score[index].tolist(), action_id, y1, x1, y2, x2, strict=True))
+    row_of = dict(zip(map(id, entries), index.tolist(), strict=True))  # not in the entries: it would decide ties
     starts = np.flatnonzero(np.diff(key, prepend=-1)).tolist()
     kept = []
     for start, stop in zip(starts, [*starts[1:], len(key)], strict=False):
@@ -250,7 +362,7 @@ def _heaps(rows: _Rows, index: NDArray[np.int64], key: NDArray[np.int64], capaci
                 heapq.heappush(heap, entry)
             elif entry[0] > heap[0][0]:
                 heapq.heapreplace(heap, entry)
-        kept += [entry[-1] for entry in sorted(heap, key=lambda entry: -entry[0])]
+        kept += [row_of[id(entry)] for entry in sorted(heap, key=lambda entry: -entry[0])]
     return kept
 
 
@@ -258,30 +370,30 @@ def _has_area(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
     return (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])
 
 
-def _match(found: _Rows, candidates: NDArray[np.int64], truth: _Rows) -> NDArray[np.bool_]:
+def _match(det: _Rows, candidates: NDArray[np.int64], gt: _Rows, target: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return which detections are true positives, bool (M,).
 
     Args:
-        candidates: int64 (M,), detections in the official order, each in a group that has ground truth.
+        candidates: int64 (M,), detections in the order in which they take boxes, each in a group that has ground truth.
+        target: int64 (G,), boxes of the ground truth in the order in which they are taken.
     """
     true_positive = np.zeros(len(candidates), bool)
     if not len(candidates):
         return true_positive
-    by_group = np.argsort(found.group[candidates], kind="stable")
+    by_group = np.argsort(det.group[candidates], kind="stable")
     detection = candidates[by_group]
-    target = _official_order(truth, np.ones(len(truth.row), bool))
-    target = target[np.argsort(truth.group[target], kind="stable")]
+    target = target[np.argsort(gt.group[target], kind="stable")]
 
-    first, last = (np.searchsorted(truth.group[target], found.group[detection], side) for side in ("left", "right"))
+    first, last = (np.searchsorted(gt.group[target], det.group[detection], side) for side in ("left", "right"))
     count = last - first
     start = np.cumsum(count) - count
     i = np.repeat(np.arange(len(count)), count)  # all pairs of a detection and a ground-truth box of its group
     j = np.arange(len(i)) - np.repeat(start - first, count)
-    iou = _iou(found.table.boxes[found.row[detection[i]]], truth.table.boxes[truth.row[target[j]]])
+    iou = _iou(det.table.boxes[det.row[detection[i]]], gt.table.boxes[gt.row[target[j]]])
     best = np.maximum.reduceat(iou, start)
     pairs = np.flatnonzero((iou == best[i]) & (iou >= IOU_THRESHOLD))
     pairs = pairs[np.unique(i[pairs], return_index=True)[1]]  # of boxes overlapped equally the first
-    pairs = pairs[np.unique(j[pairs], return_index=True)[1]]  # of a box's detections the first: the highest score
+    pairs = pairs[np.unique(j[pairs], return_index=True)[1]]  # of a box's detections the first: the its first taker
     true_positive[by_group[i[pairs]]] = True
     return true_positive
 

@@ -4,6 +4,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -106,13 +107,17 @@ def build_lr_multiplier(cfg: CfgNode) -> ParamScheduler:
     multiplies by SOLVER.GAMMA at each of SOLVER.STEPS.  Both may rise during SOLVER.WARMUP_ITERS first.
 
     Raises:
-        ConfigError: SOLVER.LR_SCHEDULER_NAME is another one.
+        ConfigError: SOLVER.LR_SCHEDULER_NAME is another one, or the schedule is not one that can be meant: warm-up that
+            takes all of training, steps that do not rise or are beyond its end.
     """
     solver = cfg.SOLVER
+    if solver.WARMUP_ITERS > 0:
+        _check_warmup(cfg)
     if solver.LR_SCHEDULER_NAME == "WarmupCosineLR":
         multiplier = CosineParamScheduler(1.0, 0.0)
     elif solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
-        steps = [step for step in solver.STEPS if step < solver.MAX_ITER]
+        _check_steps(cfg)
+        steps = list(solver.STEPS)
         multiplier = MultiStepParamScheduler(
             values=[solver.GAMMA**k for k in range(len(steps) + 1)], milestones=steps, num_updates=solver.MAX_ITER
         )
@@ -120,8 +125,37 @@ def build_lr_multiplier(cfg: CfgNode) -> ParamScheduler:
         raise ConfigError(f"SOLVER.LR_SCHEDULER_NAME {solver.LR_SCHEDULER_NAME!r} is not known")
     if solver.WARMUP_ITERS == 0:
         return multiplier
-    warmup = min(solver.WARMUP_ITERS / solver.MAX_ITER, 1.0)
+    warmup = solver.WARMUP_ITERS / solver.MAX_ITER
     return WarmupParamScheduler(multiplier, solver.WARMUP_FACTOR, warmup, solver.WARMUP_METHOD)
+
+
+def _check_warmup(cfg: CfgNode) -> None:
+    """Refuse warm-up that takes all of training, where the rate would never be what it warms up for; warn of a half."""
+    fraction = cfg.SOLVER.WARMUP_ITERS / cfg.SOLVER.MAX_ITER
+    what = (
+        f"warm-up, {_in_iterations(cfg, 'SOLVER.WARMUP_ITERS')}, takes {fraction:.0%} of the training, "
+        f"{_in_iterations(cfg, 'SOLVER.MAX_ITER')}"
+    )
+    if fraction >= 1:
+        raise ConfigError(f"{what}: shorten it (0: none), or train for longer")
+    if fraction > 0.5:
+        logger.warning(f"{what[0].upper()}{what[1:]}")
+
+
+def _check_steps(cfg: CfgNode) -> None:
+    """Refuse steps out of order, or at or after the end of training, which would not be taken as they stand."""
+    steps, end = cfg.SOLVER.STEPS, cfg.SOLVER.MAX_ITER
+    if not all(earlier < later for earlier, later in pairwise((*steps, end))):
+        raise ConfigError(
+            f"{_in_iterations(cfg, 'SOLVER.STEPS')} has to rise from one to the next and stay below the end of training, "
+            f"{_in_iterations(cfg, 'SOLVER.MAX_ITER')}"
+        )
+
+
+def _in_iterations(cfg: CfgNode, key: str) -> str:
+    """Return a key of `EPOCHS` and its value as text, with the epochs where it was given in these."""
+    epochs = cfg.peek(EPOCHS[key])
+    return f"{key} {cfg.peek(key)}" + (f" ({EPOCHS[key]} {epochs})" if epochs else "")
 
 
 def resolve_schedule(cfg: CfgNode, num_samples: int) -> None:

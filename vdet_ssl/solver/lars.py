@@ -12,8 +12,9 @@ class LARS(torch.optim.Optimizer):
     """Layer-wise adaptive SGD with momentum.
 
     For a group with `adapt=True`: g <- trust_coefficient * ||w|| / (||g + wd * w||) * (g + wd * w), taken as 1 where
-    either norm is 0.  Then, for every group, v <- momentum * v + g and w <- w - lr * v, with `nesterov`
-    w <- w - lr * (g + momentum * v).
+    either norm is 0.  A gradient that is 0 stays 0: weight decay, which would be all of the direction, does not make a
+    full step of it (so in the authors' code too).  Then, for every group, v <- momentum * v + g and w <- w - lr * v, with
+    `nesterov` w <- w - lr * (g + momentum * v).
 
     Args:
         params: parameters or groups; a group may set `adapt`, `weight_decay` and `lr` (B.1: bias and BN neither adapt
@@ -63,14 +64,14 @@ class LARS(torch.optim.Optimizer):
         return loss
 
     def _step_group(self, group: dict[str, Any], params: Tensors, grads: Tensors) -> None:
-        grads = torch._foreach_add(grads, params, alpha=group["weight_decay"])
+        decayed = torch._foreach_add(grads, params, alpha=group["weight_decay"])
         if group["adapt"]:
-            self._scale(grads, params, group["trust_coefficient"])
+            self._scale(decayed, params, grads, group["trust_coefficient"])
         buffers: Tensors = [self._momentum_buffer(p) for p in params]
         torch._foreach_mul_(buffers, group["momentum"])
-        torch._foreach_add_(buffers, grads)
+        torch._foreach_add_(buffers, decayed)
         if group["nesterov"]:
-            buffers = torch._foreach_add(grads, buffers, alpha=group["momentum"])
+            buffers = torch._foreach_add(decayed, buffers, alpha=group["momentum"])
         torch._foreach_add_(params, buffers, alpha=-group["lr"])
 
     def _momentum_buffer(self, parameter: torch.Tensor) -> torch.Tensor:
@@ -80,9 +81,10 @@ class LARS(torch.optim.Optimizer):
         return state["momentum_buffer"]
 
     @staticmethod
-    def _scale(grads: Tensors, params: Tensors, trust_coefficient: float) -> None:
-        weight_norms = torch.stack(torch._foreach_norm(params))
-        grad_norms = torch.stack(torch._foreach_norm(grads))
-        scales = trust_coefficient * weight_norms / grad_norms
-        scales = torch.where((weight_norms > 0) & (grad_norms > 0), scales, torch.ones_like(scales))
-        torch._foreach_mul_(grads, list(scales.unbind()))
+    def _scale(decayed: Tensors, params: Tensors, grads: Tensors, trust_coefficient: float) -> None:
+        """Scale `decayed`, the gradients with their weight decay, in place."""
+        weight_norms, norms = (torch.stack(torch._foreach_norm(tensors)) for tensors in (params, decayed))
+        scales = trust_coefficient * weight_norms / norms
+        scales = torch.where((weight_norms > 0) & (norms > 0), scales, torch.ones_like(scales))
+        has_gradient = torch.stack(torch._foreach_norm(grads)) != 0  # so is NaN, which has to show
+        torch._foreach_mul_(decayed, list((scales * has_gradient).unbind()))

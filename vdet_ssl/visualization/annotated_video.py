@@ -104,7 +104,7 @@ def write_annotated_video(
 
 
 def _all_frames(reader: VideoReader, rate: float) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-    """Yield (time in seconds, uint8 (H, W, 3) RGB) `rate` times a second, decoded a few at once."""
+    """Yield (time in seconds, uint8 (H, W, 3) RGB) `rate` times a second, decoded a few at once; none is outside the video."""
     count = max(round(reader.info.duration_s * rate), 1)
     for first in range(0, count, _FRAMES_AT_ONCE):
         times_s = np.arange(first, min(first + _FRAMES_AT_ONCE, count)) / rate

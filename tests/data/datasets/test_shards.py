@@ -121,7 +121,7 @@ def test_video_without_label_is_refused_where_others_have_one(files, tmp_path):
     ("members", "message"),
     [
         ({"0.mp4": b"", "0.side.mp4": b""}, r"a\.tar: 0\.mp4 and 0\.side\.mp4 share a name up to the first dot"),
-        ({"0.mp4": b"", "0.cls": b"waving"}, r"a\.tar: 0\.cls is b'waving', no whole number"),
+        ({"0.mp4": b"", "0.cls": b"waving"}, r"a\.tar: 0\.cls is b'waving', not a whole number"),
     ],
 )
 def test_shards_that_are_not_clear_are_refused(tmp_path, members, message):
@@ -136,7 +136,7 @@ def test_shards_that_are_not_clear_are_refused(tmp_path, members, message):
 def test_file_that_is_no_whole_tar_is_named(shards, tmp_path, content):
     path = tmp_path / "a.tar"
     path.write_bytes(content or (shards / "part-00.tar").read_bytes()[:3000])
-    with pytest.raises(ValueError, match=r"a\.tar is no uncompressed tar file, or is cut off"):
+    with pytest.raises(ValueError, match=r"a\.tar is not an uncompressed tar file, or is cut off"):
         load_videos(str(path))
 
 
@@ -146,3 +146,9 @@ def test_patterns(tmp_path):
     assert expand("s3://b/{008..010}.tar") == [f"s3://b/{i}.tar" for i in ("008", "009", "010")]
     assert expand("{0..1}/x{1..2}") == ["0/x1", "0/x2", "1/x1", "1/x2"]
     assert expand(str(tmp_path / "a*.tar")) == [str(tmp_path / f"a{i}.tar") for i in (1, 2)]
+
+
+def test_what_shards_leave_out_is_counted_and_said(shards, caplog):
+    with caplog.at_level("INFO"):
+        load_videos(str(shards))
+    assert "4 files are left out by their ending: 4 .json" in caplog.text

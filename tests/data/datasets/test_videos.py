@@ -60,7 +60,7 @@ def test_a_malformed_row_is_named_by_file_and_line(tmp_path, text, line):
 
 def test_a_list_that_is_no_utf8_is_named_by_file_and_line(tmp_path):
     (tmp_path / "list.txt").write_bytes("a.mp4\ncafé.mp4\n".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"list\.txt:2: byte 0xe9 is no UTF-8"):
+    with pytest.raises(ValueError, match=r"list\.txt:2: byte 0xe9 is not UTF-8"):
         load_videos(str(tmp_path / "list.txt"))
 
 
@@ -99,7 +99,7 @@ def test_manifests_that_are_none_are_refused(tmp_path, columns, message):
 
 
 def test_a_file_that_is_no_parquet_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"train\.parquet is no parquet file, or is cut off"):
+    with pytest.raises(ValueError, match=r"train\.parquet is not a parquet file, or is cut off"):
         load_videos(_write(tmp_path / "train.parquet", "path"))
 
 
@@ -143,7 +143,7 @@ def test_folders_that_are_links_belong_to_a_folder(tmp_path):
 def test_a_file_name_that_is_no_utf8_is_named(tmp_path):
     with open(os.fsencode(tmp_path) + b"/caf\xe9.mp4", "wb"):
         pass
-    with pytest.raises(ValueError, match=r"caf\\xe9\.mp4' is no UTF-8"):
+    with pytest.raises(ValueError, match=r"caf\\xe9\.mp4' is not UTF-8"):
         load_videos(str(tmp_path))
 
 
@@ -161,3 +161,44 @@ def test_datasets_by_name_and_by_path(tmp_path):
     assert ensure_registered("kinetics400_train") == "kinetics400_train"
     with pytest.raises(DataError, match="kinetics400_trian.*kinetics400_train"):
         ensure_registered("kinetics400_trian")
+
+
+def test_all_usual_endings_are_videos(tmp_path):
+    names = [
+        f"v.{x}"
+        for x in [
+            "mp4",
+            "webm",
+            "3gp",
+            "MTS",
+            "m2ts",
+            "ogv",
+            "vob",
+            "asf",
+            "gif",
+            "avi",
+            "flv",
+            "m4v",
+            "mkv",
+            "mov",
+            "mpeg",
+            "mpg",
+            "ts",
+            "wmv",
+        ]
+    ]
+    for name in names:
+        (tmp_path / name).touch()
+    assert len(load_videos(str(tmp_path))) == len(names)
+
+
+def test_what_a_folder_leaves_out_is_counted_and_said(tmp_path, caplog):
+    for name in ("a.mp4", "b.TXT", "c.txt", "d.rmvb", "README", ".hidden"):
+        (tmp_path / name).touch()
+    with caplog.at_level("INFO"):
+        assert len(load_videos(str(tmp_path))) == 1
+    assert f"{tmp_path}: 4 files are left out by their ending: 2 .txt, " in caplog.text
+    assert "1 .rmvb" in caplog.text and "1 without one" in caplog.text
+    (tmp_path / "a.mp4").unlink()
+    with pytest.raises(DataError, match="there is no video in it; 4 files are left out by their ending: 2 .txt"):
+        load_videos(str(tmp_path))

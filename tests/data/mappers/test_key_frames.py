@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vdet_ssl.config import get_cfg
-from vdet_ssl.data.mappers.key_frames import ActionDetectionMapper
+from vdet_ssl.data.mappers import KeyFrameMapper
 from vdet_ssl.errors import VideoError
 
 FPS, NUM_FRAMES = 30, 90
@@ -77,7 +77,7 @@ def source(request, movie, frames):
     ],
 )
 def test_frames_around_the_key_frame(source, read_number, timestamp, numbers):
-    sample = ActionDetectionMapper(config(), is_train=False)(record_of("", timestamp, **source), rng())
+    sample = KeyFrameMapper(config(), is_train=False)(record_of("", timestamp, **source), rng())
     assert [read_number(frame) for frame in sample["clip"]] == numbers
     assert sample["clip"].dtype == torch.uint8 and sample["clip"].shape == (4, 96, 128, 3)
     assert (sample["height"], sample["width"]) == (96, 128)
@@ -87,18 +87,23 @@ def test_frames_around_the_key_frame(source, read_number, timestamp, numbers):
 
 def test_frame_rate(source, read_number):
     def numbers(frame_rate):
-        sample = ActionDetectionMapper(config(INPUT__FRAME_RATE=frame_rate), is_train=False)(
-            record_of("", **source), rng()
-        )
+        sample = KeyFrameMapper(config(INPUT__FRAME_RATE=frame_rate), is_train=False)(record_of("", **source), rng())
         return [read_number(frame) for frame in sample["clip"]]
 
     assert numbers(10.0) == [12, 21, 30, 39]
     assert numbers(0.0) == numbers(30.0) == [24, 27, 30, 33]
 
 
+def test_frame_spacing_has_no_meaning_around_a_key_frame(source, read_number):
+    cfg = config(INPUT__FRAME_SPACING="linspace")
+    mapper = KeyFrameMapper(cfg, is_train=False)
+    assert [read_number(frame) for frame in mapper(record_of("", **source), rng())["clip"]] == [24, 27, 30, 33]
+    assert "INPUT.FRAME_SPACING" not in cfg.record.reads
+
+
 def test_movie_that_does_not_start_at_zero(source, read_number):
     record = record_of("", "0902", start_s=900.0, **source)
-    sample = ActionDetectionMapper(config(), is_train=False)(record, rng())
+    sample = KeyFrameMapper(config(), is_train=False)(record, rng())
     assert [read_number(frame) for frame in sample["clip"]] == [54, 57, 60, 63]
 
 
@@ -106,7 +111,7 @@ def test_movie_that_does_not_start_at_zero(source, read_number):
 def test_key_frame_outside_the_movie(source, timestamp, start_s):
     reason = rf"{source['file_name']}: has a key frame at {timestamp} s, but reaches from {start_s:.2f} to {start_s + 3:.2f} s"
     with pytest.raises(VideoError, match=reason):
-        ActionDetectionMapper(config(), is_train=False)(record_of("", timestamp, start_s=start_s, **source), rng())
+        KeyFrameMapper(config(), is_train=False)(record_of("", timestamp, start_s=start_s, **source), rng())
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"no image")])
@@ -119,14 +124,14 @@ def test_missing_frame_is_named(frames, tmp_path, damage):
     broken.unlink()
     broken.touch()
     damage(broken)
-    with pytest.raises(VideoError, match="v_000028.jpg: the frame is missing or is no image"):
-        ActionDetectionMapper(config(), is_train=False)(record_of(folder, frame_rate=30.0), rng())
+    with pytest.raises(VideoError, match="v_000028.jpg: the frame is missing or is not an image"):
+        KeyFrameMapper(config(), is_train=False)(record_of(folder, frame_rate=30.0), rng())
 
 
 def test_folder_without_frames(tmp_path):
     (tmp_path / "v").mkdir()
     with pytest.raises(VideoError, match="v: has a key frame at 0001 s, but reaches from 0.00 to 0.00 s"):
-        ActionDetectionMapper(config(), is_train=False)(record_of(tmp_path / "v", frame_rate=30.0), rng())
+        KeyFrameMapper(config(), is_train=False)(record_of(tmp_path / "v", frame_rate=30.0), rng())
 
 
 def test_frames_of_several_sizes(frames, tmp_path):
@@ -137,13 +142,13 @@ def test_frames_of_several_sizes(frames, tmp_path):
     (folder / "v_000028.jpg").unlink()
     cv2.imwrite(str(folder / "v_000028.jpg"), np.zeros((32, 32, 3), np.uint8))
     with pytest.raises(VideoError, match="v: the frames around 0001 s are not of one size"):
-        ActionDetectionMapper(config(), is_train=False)(record_of(folder, frame_rate=30.0), rng())
+        KeyFrameMapper(config(), is_train=False)(record_of(folder, frame_rate=30.0), rng())
 
 
 def test_movie_that_cannot_be_read(tmp_path):
     (tmp_path / "v.mp4").write_bytes(b"nothing")
     with pytest.raises(VideoError, match="v.mp4"):
-        ActionDetectionMapper(config(), is_train=False)(record_of(tmp_path / "v.mp4"), rng())
+        KeyFrameMapper(config(), is_train=False)(record_of(tmp_path / "v.mp4"), rng())
 
 
 def paint_box(number, time_s, height, width):
@@ -171,13 +176,13 @@ def red_box(frame):
 @pytest.mark.parametrize("crop_type", ["vgg", "inception", "none"])
 def test_boxes_follow_the_pixels(painted, crop_type):
     cfg = config(INPUT__CROP__TYPE=crop_type)
-    mapper = ActionDetectionMapper(cfg, is_train=True)
-    people = {"proposal_boxes": np.float32([[0.9, 0.9, 1, 1], BOX]), "proposal_scores": np.float32([0.7, 0.9])}
+    mapper = KeyFrameMapper(cfg, is_train=True)
+    proposals = {"proposal_boxes": np.float32([[0.9, 0.9, 1, 1], BOX]), "proposal_scores": np.float32([0.7, 0.9])}
     cut_off = 0
     for seed in range(30):
-        sample = mapper(record_of(painted, **people), rng(seed))
-        instances, proposals = sample["instances"], sample["proposals"]
-        assert instances.image_size == proposals.image_size == tuple(sample["clip"].shape[1:3])
+        sample = mapper(record_of(painted, **proposals), rng(seed))
+        instances, found = sample["instances"], sample["proposals"]
+        assert instances.image_size == found.image_size == tuple(sample["clip"].shape[1:3])
         seen = red_box(sample["clip"][0])
         if seen is None:
             assert len(instances) <= 1  # at most a sliver
@@ -185,13 +190,13 @@ def test_boxes_follow_the_pixels(painted, crop_type):
             continue
         np.testing.assert_allclose(instances.gt_boxes.tensor[0].numpy(), seen, atol=1.6)
         assert instances.gt_classes.tolist() == [[1.0, 0.0, 1.0]] and instances.gt_classes.dtype == torch.float32
-        person = proposals.proposal_boxes.tensor[proposals.scores > 0.8]
-        np.testing.assert_array_equal(person, instances.gt_boxes.tensor)
+        sure = found.proposal_boxes.tensor[found.scores > 0.8]
+        np.testing.assert_array_equal(sure, instances.gt_boxes.tensor)
     assert cut_off < 10
 
 
 def test_half_of_the_clips_are_mirrored(painted):
-    mapper = ActionDetectionMapper(config(INPUT__CROP__TYPE="none", INPUT__MIN_SIZE_TRAIN=(120, 120)), is_train=True)
+    mapper = KeyFrameMapper(config(INPUT__CROP__TYPE="none", INPUT__MIN_SIZE_TRAIN=(120, 120)), is_train=True)
     left = [mapper(record_of(painted), rng(seed))["instances"].gt_boxes.tensor[0, 0].item() for seed in range(60)]
     as_it_is, mirrored = 200 * BOX[0], 200 * (1 - BOX[2])
     assert all(min(abs(x - as_it_is), abs(x - mirrored)) < 1e-3 for x in left)
@@ -201,7 +206,7 @@ def test_half_of_the_clips_are_mirrored(painted):
 def test_boxes_outside_the_crop_are_left_out(painted):
     boxes = np.float32([[0.0, 0.0, 0.02, 1.0], BOX, [0.98, 0.0, 1.0, 1.0]])
     classes = np.eye(3, dtype=bool)
-    mapper = ActionDetectionMapper(config(), is_train=True)
+    mapper = KeyFrameMapper(config(), is_train=True)
     kept = []
     for seed in range(20):
         instances = mapper(record_of(painted, boxes=boxes, classes=classes), rng(seed))["instances"]
@@ -213,18 +218,18 @@ def test_boxes_outside_the_crop_are_left_out(painted):
     assert any(0 not in k for k in kept) and any(2 not in k for k in kept) and any(1 in k for k in kept)
 
 
-def test_key_frame_without_people(painted):
+def test_key_frame_without_boxes(painted):
     empty = {"boxes": np.zeros((0, 4), np.float32), "classes": np.zeros((0, 3), bool)}
-    people = {"proposal_boxes": np.zeros((0, 4), np.float32), "proposal_scores": np.zeros(0, np.float32)}
-    sample = ActionDetectionMapper(config(), is_train=True)(record_of(painted, **empty, **people), rng())
+    proposals = {"proposal_boxes": np.zeros((0, 4), np.float32), "proposal_scores": np.zeros(0, np.float32)}
+    sample = KeyFrameMapper(config(), is_train=True)(record_of(painted, **empty, **proposals), rng())
     assert sample["instances"].gt_classes.shape == (0, 3) and len(sample["instances"].gt_boxes) == 0
     assert len(sample["proposals"]) == 0
 
 
 def test_evaluation_takes_the_whole_frame(painted):
-    mapper = ActionDetectionMapper(config(), is_train=False)
-    people = {"proposal_boxes": BOX[None], "proposal_scores": np.float32([0.9])}
-    samples = [mapper(record_of(painted, **people), rng(seed)) for seed in range(4)]
+    mapper = KeyFrameMapper(config(), is_train=False)
+    proposals = {"proposal_boxes": BOX[None], "proposal_scores": np.float32([0.9])}
+    samples = [mapper(record_of(painted, **proposals), rng(seed)) for seed in range(4)]
     assert samples[0]["clip"].shape == (4, 96, 160, 3)
     assert (samples[0]["height"], samples[0]["width"]) == (120, 200)
     assert all(torch.equal(sample["clip"], samples[0]["clip"]) for sample in samples)
@@ -234,6 +239,6 @@ def test_evaluation_takes_the_whole_frame(painted):
 
 def test_the_sample_follows_from_record_and_seed(painted):
     cfg = config(INPUT__COLOR__JITTER_PROB=1.0)
-    first, again, other = (ActionDetectionMapper(cfg, is_train=True)(record_of(painted), rng(s)) for s in (1, 1, 2))
+    first, again, other = (KeyFrameMapper(cfg, is_train=True)(record_of(painted), rng(s)) for s in (1, 1, 2))
     assert torch.equal(first["clip"], again["clip"]) and not torch.equal(first["clip"], other["clip"])
     assert torch.equal(first["instances"].gt_boxes.tensor, again["instances"].gt_boxes.tensor)

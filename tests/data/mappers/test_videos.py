@@ -1,13 +1,16 @@
 """From a record to clips, on videos whose frames say which one they are."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
 from vdet_ssl.config import get_cfg
-from vdet_ssl.data.mappers.videos import PretrainMapper
-from vdet_ssl.data.transforms import CropResize, augment_batch, crop_clip, whole_frame
+from vdet_ssl.data.mappers import VideoMapper
+from vdet_ssl.data.mappers.decoder import Decoder
+from vdet_ssl.data.transforms import CropResize, augment_batch
 from vdet_ssl.data.video.reader import decode_clips
 from vdet_ssl.errors import VideoError
 
@@ -19,8 +22,8 @@ def video(make_video, tmp_path_factory):
     return {"file_name": str(path), "video_id": "numbers", "duration_s": 4.0}
 
 
-def make_mapper(is_train=True, **overrides):
-    """A mapper of 4 x 5 clips; without crop, flip or colours unless asked for, so that numbers can be read."""
+def make_cfg(**overrides):
+    """Clips of 4 x 5 frames; without crop, flip or colours unless asked for, so that numbers can be read."""
     cfg = get_cfg()
     plain = {
         "NUM_FRAMES": 4,
@@ -31,7 +34,16 @@ def make_mapper(is_train=True, **overrides):
     }
     options = {**plain, **overrides}
     cfg.merge_from_list([x for k, v in options.items() for x in ("INPUT." + k.replace("__", "."), v)])
-    return PretrainMapper(cfg, is_train)
+    return cfg
+
+
+def make_mapper(**overrides):
+    return VideoMapper.for_pretraining(make_cfg(**overrides))
+
+
+def numbers_of(sample, read_number):
+    """The numbers painted into the frames of each clip."""
+    return [[read_number(frame) for frame in clip] for clip in sample["clips"]]
 
 
 AUGMENTED = {
@@ -50,7 +62,7 @@ def test_clips_show_the_frames_of_their_start_times(video, read_number):
     for seed in range(5):
         sample = mapper(video, np.random.default_rng(seed))
         assert sample["video_id"] == "numbers" and sample["file_name"] == video["file_name"]
-        assert "label" not in sample and "augmentations" not in sample
+        assert "label" not in sample and "transforms" not in sample
         assert len(sample["clips"]) == len(sample["start_times_s"]) == 3
         for clip, start_s in zip(sample["clips"], sample["start_times_s"], strict=True):
             assert clip.shape == (4, 96, 128, 3) and clip.dtype == torch.uint8 and clip.is_contiguous()
@@ -114,9 +126,9 @@ def test_a_video_shorter_than_a_clip_holds_its_last_frame(make_video, tmp_path, 
     assert [read_number(frame) for frame in sample["clips"][1]] == [0, 5, 10, 11]
 
 
-def test_evaluation_takes_the_middle_of_video_and_frame(video, read_number):
+def test_features_are_those_of_the_middle_of_video_and_frame(video, read_number):
     options = {**AUGMENTED, "CROP__SIZE": [96, 96], "MIN_SIZE_TEST": 96, "NUM_CLIPS": 4, "FRAME_RATE_JITTER": 0.5}
-    mapper = make_mapper(is_train=False, **options)
+    mapper = VideoMapper.for_features(make_cfg(**options))
     sample = mapper({**video, "label": 7}, np.random.default_rng(0))
     (clip,) = sample["clips"]
     assert clip.shape == (4, 96, 96, 3) and sample["label"] == 7
@@ -124,8 +136,87 @@ def test_evaluation_takes_the_middle_of_video_and_frame(video, read_number):
     assert torch.equal(clip, mapper(video, np.random.default_rng(1))["clips"][0])
     times_s = 5 / 3 + np.arange(4) / 6
     (planes,) = decode_clips(video["file_name"], [times_s], backend="pyav", timeout_s=0, pixel_format="yuv")
-    expected = crop_clip(planes, whole_frame(96, 128, 96))[:, :, 16:112]
+    expected = CropResize(0, 0, 128, 96, 96, 128).apply_clip(planes)[:, :, 16:112]
     assert (clip[:, :, 1:-1].numpy() == expected[:, :, 1:-1]).all()  # at the crop's border chroma has no neighbour
+
+
+def test_classification_trains_on_one_random_clip(video, read_number):
+    mapper = VideoMapper.for_classification(make_cfg(), is_train=True)
+    starts = []
+    for seed in range(100):
+        sample = mapper({**video, "label": 1}, np.random.default_rng(seed))
+        (numbers,) = numbers_of(sample, read_number)
+        assert sample["label"] == 1 and np.diff(numbers).tolist() == [5, 5, 5]
+        starts += sample["start_times_s"]
+    assert stats.kstest(starts, "uniform", (0, 4 - 20 / 30)).pvalue > 1e-3
+
+
+def test_classification_by_default_is_tested_on_what_features_are_of(video):
+    cfg = make_cfg(CROP__SIZE=[96, 96], MIN_SIZE_TEST=96)
+    mappers = VideoMapper.for_classification(cfg, is_train=False), VideoMapper.for_features(cfg)
+    first, second = (mapper(video, np.random.default_rng(seed)) for seed, mapper in enumerate(mappers))
+    assert first["start_times_s"] == second["start_times_s"] and len(first["clips"]) == 1
+    assert torch.equal(first["clips"][0], second["clips"][0])
+
+
+def paint_columns(number, time_s, height, width):
+    """The left third red, the middle one green, the right one blue."""
+    frame = np.zeros((height, width, 3), np.uint8)
+    for channel, columns in enumerate(np.array_split(np.arange(width), 3)):
+        frame[:, columns, channel] = 200
+    return frame
+
+
+@pytest.mark.parametrize("is_wide", [True, False])
+def test_spatial_crops_lie_along_the_longer_side(make_video, tmp_path, is_wide):
+    painter = paint_columns if is_wide else lambda n, t, h, w: paint_columns(n, t, w, h).swapaxes(0, 1)
+    path = make_video(tmp_path / "columns.mp4", 30, 30, size=(64, 192) if is_wide else (192, 64), painter=painter)
+    cfg = make_cfg(CROP__SIZE=[64, 64], MIN_SIZE_TEST=64)
+    mapper = VideoMapper.for_classification(cfg, is_train=False, num_test_crops=3)
+    clips = mapper({"file_name": str(path), "video_id": "columns"}, np.random.default_rng(0))["clips"]
+    assert [clip.shape for clip in clips] == [(4, 64, 64, 3)] * 3
+    for channel, clip in enumerate(clips):
+        assert clip[:, 4:-4, 4:-4, channel].min() > 150
+        assert clip[:, 4:-4, 4:-4].float().mean((0, 1, 2)).argmax() == channel
+
+
+class CountingDecoder(Decoder):
+    """Counts how often it opens a video."""
+
+    opened = 0
+
+    def open(self, path):
+        type(self).opened += 1
+        return super().open(path)
+
+
+def test_views_are_clip_after_clip_and_come_from_one_open_of_the_file(make_video, tmp_path, read_number):
+    """The numbers are in the first of the two crops."""
+    path = make_video(tmp_path / "tall.mp4", 30, 120, size=(192, 128))
+    cfg = make_cfg(CROP__SIZE=[96, 128], MIN_SIZE_TEST=128)
+    mapper = VideoMapper.for_classification(cfg, is_train=False, num_test_clips=6, num_test_crops=2)
+    mapper.decoder = CountingDecoder("pyav", 0.0)
+    sample = mapper({"file_name": str(path), "video_id": "tall"}, np.random.default_rng(0))
+    assert CountingDecoder.opened == 1
+    assert sample["start_times_s"] == pytest.approx([i * (4 - 20 / 30) / 5 for i in range(6) for _ in range(2)])
+    upper, lower = sample["clips"][::2], sample["clips"][1::2]
+    assert numbers_of({"clips": upper}, read_number) == [[i, i + 5, i + 10, i + 15] for i in range(0, 101, 20)]
+    (planes,) = decode_clips(path, [np.arange(4) / 6], backend="pyav", timeout_s=0, pixel_format="yuv")
+    np.testing.assert_array_equal(lower[0], CropResize(0, 96, 128, 96, 96, 128).apply_clip(planes))
+
+
+def test_a_clip_of_segments_covers_the_video(make_video, tmp_path, read_number):
+    record = {"file_name": str(make_video(tmp_path / "square.mp4", 30, 120, size=(128, 128))), "video_id": "square"}
+    cfg = make_cfg(CROP__SIZE=[128, 128], MIN_SIZE_TEST=128, MIN_SIZE_TRAIN=(128, 128), SAMPLING_RATE=100)
+    test, train = (VideoMapper.for_classification(cfg, is_train, by_segments=True) for is_train in (False, True))
+    sample = test(record, np.random.default_rng(0))
+    assert numbers_of(sample, read_number) == [[15, 45, 74, 104]] and sample["start_times_s"] == [0.5]
+    edges = [0, 30, 60, 89, 119]
+    drawn = [numbers_of(train(record, np.random.default_rng(seed)), read_number)[0] for seed in range(60)]
+    for frames, first, last in zip(np.transpose(drawn), edges[:-1], edges[1:], strict=True):
+        assert first <= frames.min() < first + 5 and last - 5 < frames.max() <= last
+    with pytest.raises(ValueError, match="one clip of segments"):
+        VideoMapper.for_classification(make_cfg(), False, by_segments=True, num_test_clips=2)
 
 
 def test_augmentation_left_to_the_model_gives_the_same_clips(video):
@@ -133,7 +224,7 @@ def test_augmentation_left_to_the_model_gives_the_same_clips(video):
     for seed in range(10):
         expected = on_cpu(video, np.random.default_rng(seed))
         sample = on_model(video, np.random.default_rng(seed))
-        assert len(sample["augmentations"]) == 2
+        assert len(sample["transforms"]) == 2
         (done,) = augment_batch([sample], torch.device("cpu"))
         assert done.keys() == expected.keys()
         for ours, theirs in zip(done["clips"], expected["clips"], strict=True):
@@ -149,7 +240,7 @@ def test_cropping_planes_is_close_to_cropping_rgb(shared_videos):
     (rgb,) = decode_clips(path, times_s, backend="pyav", timeout_s=0)
     for x0, y0, w, h in ((11, 7, 151, 143), (20, 10, 200, 200), (0, 0, rgb.shape[2], rgb.shape[1])):
         crop = CropResize(x0, y0, w, h, 160, 160)
-        difference = np.abs(crop_clip(planes, crop).astype(int) - crop_clip(rgb, crop))
+        difference = np.abs(crop.apply_clip(planes).astype(int) - crop.apply_clip(rgb))
         assert difference.mean() < 2
 
 
@@ -160,14 +251,30 @@ def test_a_broken_file_is_named(tmp_path):
         make_mapper()({"file_name": str(path), "video_id": "broken"}, np.random.default_rng(0))
 
 
-@pytest.mark.parametrize(
-    "overrides, message",
-    [
-        ({"NUM_CLIPS": 0}, "INPUT.NUM_CLIPS"),
-        ({"FRAME_RATE_JITTER": 1.0}, "INPUT.FRAME_RATE_JITTER"),
-        ({"AUGMENTATION_DEVICE": "gpu"}, "INPUT.AUGMENTATION_DEVICE"),
-    ],
-)
-def test_contradicting_settings_are_refused(overrides, message):
-    with pytest.raises(ValueError, match=message):
-        make_mapper(**overrides)
+def test_a_mapper_reads_only_the_keys_that_it_depends_on():
+    def reads(build, **overrides):
+        cfg = make_cfg(**overrides)
+        build(cfg)
+        return {name[6:] for name in cfg.record.reads if name.startswith("INPUT.")} - {"CROP", "COLOR"}
+
+    clip, decoding = {"NUM_FRAMES", "SAMPLING_RATE", "FRAME_RATE", "FRAME_SPACING"}, {"DECODER"}
+    view = {"MIN_SIZE_TEST", "CROP.SIZE"}
+    assert reads(VideoMapper.for_features) == {*clip, *decoding, *view}
+    by_segments = functools.partial(VideoMapper.for_classification, is_train=False, by_segments=True)
+    assert reads(by_segments) == {"NUM_FRAMES", "FRAME_RATE", *decoding, *view}
+    drawn = {"NUM_CLIPS", "T_MAX_S", "FRAME_RATE_JITTER", "AUGMENTATION_DEVICE", "CROP.TYPE", "RANDOM_FLIP"}
+    drawn |= {f"COLOR.{step}_PROB" for step in ("JITTER", "GRAYSCALE", "TEMPORAL_DIFFERENCE", "BLUR")}
+    short_side = {"MIN_SIZE_TRAIN", "MIN_SIZE_TRAIN_SAMPLING"}
+    pretraining = VideoMapper.for_pretraining
+    assert reads(pretraining, CROP__TYPE="none") == {*clip, *decoding, *drawn, *short_side}
+    vgg = {"CROP__TYPE": "vgg", "CROP__SIZE": [64, 64]}
+    assert reads(pretraining, **vgg) == {*clip, *decoding, *drawn, *short_side, "CROP.SIZE"}
+    inception = {"CROP.SIZE", "CROP.AREA", "CROP.ASPECT_RATIO"}
+    assert reads(pretraining, **AUGMENTED) == {
+        *clip,
+        *decoding,
+        *drawn,
+        *inception,
+        "COLOR.STRENGTH",
+        "COLOR.BLUR_SIGMA",
+    }

@@ -10,8 +10,17 @@ from scipy import ndimage, stats
 from torchvision.transforms import v2
 
 from vdet_ssl.config import get_cfg
-from vdet_ssl.data.transforms import Augmentation, ClipAugmentation, CropResize, color, crop_clip, recolor_clip
-from vdet_ssl.data.transforms import crop as crops
+from vdet_ssl.data.transforms import (
+    ClipAugmentation,
+    ClipTransform,
+    CropResize,
+    RandomResizedCrop,
+    ShortSide,
+    UniformCrop,
+    WholeFrame,
+    color,
+)
+from vdet_ssl.errors import ConfigError
 
 LUMA = np.array([0.299, 0.587, 0.114])
 
@@ -92,15 +101,15 @@ def test_contrast_takes_the_mean_over_the_clip():
 @pytest.mark.parametrize("seed", range(8))
 def test_a_drawn_jitter_is_close_to_the_exact_chain(seed):
     """A later step can magnify the rounding of an earlier one: the hue of what is nearly gray above all."""
-    augmentation = ClipAugmentation(make_cfg(COLOR__JITTER_PROB=1.0), is_train=True)
-    jitter = augmentation.draw(np.random.default_rng(seed), 240, 320).jitter
+    augmentation = ClipAugmentation.for_training(make_cfg(COLOR__JITTER_PROB=1.0))
+    jitter = augmentation.get_transform(np.random.default_rng(seed), 240, 320).jitter
     clip = make_clip(seed, shape=(2, 32, 32))
     exact = clip.astype(np.float64)
     for name, value in jitter:
         exact = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}[name](
             exact, value
         )
-    error = np.abs(recolor_clip(clip.copy(), Augmentation(crop=None, jitter=jitter)) - exact)
+    error = np.abs(ClipTransform(crop=None, jitter=jitter).apply_after_crop(clip.copy()) - exact)
     assert np.quantile(error, 0.95) <= 2 and error.mean() <= 0.75
 
 
@@ -124,23 +133,23 @@ def test_temporal_difference():
     gray = clip.astype(np.float64) @ LUMA
     exact = 128 + (gray[:-1] - gray[1:]) / 2
     exact = np.concatenate([exact, exact[-1:]])[..., None].repeat(3, -1)
-    ours = recolor_clip(clip.copy(), Augmentation(crop=None, temporal_difference=True))
+    ours = ClipTransform(crop=None, temporal_difference=True).apply_after_crop(clip.copy())
     assert np.abs(ours - exact).max() <= 1
-    assert (recolor_clip(clip[:1].copy(), Augmentation(crop=None, temporal_difference=True)) == 128).all()
+    assert (ClipTransform(crop=None, temporal_difference=True).apply_after_crop(clip[:1].copy()) == 128).all()
     extremes = np.stack([np.zeros((4, 4), np.uint8), np.full((4, 4), 255, np.uint8), np.zeros((4, 4), np.uint8)])
     assert color.temporal_difference(extremes)[:, 0, 0].tolist() == [0, 255, 255]
 
 
 def test_grayscale():
     clip = make_clip()
-    ours = recolor_clip(clip.copy(), Augmentation(crop=None, grayscale=True))
+    ours = ClipTransform(crop=None, grayscale=True).apply_after_crop(clip.copy())
     assert np.abs(ours - (clip @ LUMA)[..., None]).max() <= 1
     assert ours.shape == clip.shape
 
 
 def test_flip():
     clip = make_clip()
-    np.testing.assert_array_equal(recolor_clip(clip.copy(), Augmentation(crop=None, flip=True)), clip[:, :, ::-1])
+    np.testing.assert_array_equal(ClipTransform(crop=None, flip=True).apply_after_crop(clip.copy()), clip[:, :, ::-1])
 
 
 AUG_PLUS = {
@@ -155,25 +164,25 @@ AUG_PLUS = {
 
 
 def draw_many(cfg, n=4000, size=(240, 426)):
-    augmentation, rng = ClipAugmentation(cfg, is_train=True), np.random.default_rng(3)
-    return [augmentation.draw(rng, *size) for _ in range(n)]
+    augmentation, rng = ClipAugmentation.for_training(cfg), np.random.default_rng(3)
+    return [augmentation.get_transform(rng, *size) for _ in range(n)]
 
 
 def test_a_static_clip_stays_static():
     frame = make_clip(shape=(1, 64, 80))
-    augmentation = ClipAugmentation(make_cfg(**AUG_PLUS), is_train=True)
+    augmentation = ClipAugmentation.for_training(make_cfg(**AUG_PLUS))
     for seed in range(40):
-        drawn = augmentation.draw(np.random.default_rng(seed), 64, 80)
-        out = recolor_clip(crop_clip(frame.repeat(5, 0), drawn.crop), drawn)
+        drawn = augmentation.get_transform(np.random.default_rng(seed), 64, 80)
+        out = drawn.apply_clip(frame.repeat(5, 0))
         assert out.shape == (5, 32, 32, 3) and out.dtype == np.uint8
         assert (out == out[:1]).all()
 
 
 def test_draws_follow_from_the_generator_alone():
-    augmentation = ClipAugmentation(make_cfg(**AUG_PLUS), is_train=True)
-    first, again, other = (augmentation.draw(np.random.default_rng(s), 240, 320) for s in (5, 5, 6))
-    assert vars(first.crop) == vars(again.crop) and first.jitter == again.jitter
-    assert vars(first.crop) != vars(other.crop)
+    augmentation = ClipAugmentation.for_training(make_cfg(**AUG_PLUS))
+    first, again, other = (augmentation.get_transform(np.random.default_rng(s), 240, 320) for s in (5, 5, 6))
+    assert first == again
+    assert first.crop != other.crop
 
 
 def test_rates():
@@ -230,7 +239,7 @@ def test_inception_crops_are_distributed_as_torchvisions(area, ratio):
 
 def test_inception_falls_back_to_the_largest_admissible_crop():
     rng = np.random.default_rng(0)
-    crop = crops.draw_inception_crop(rng, 20, 400, (1.0, 1.0), (0.75, 4 / 3), (16, 16))
+    crop = RandomResizedCrop((1.0, 1.0), (0.75, 4 / 3), (16, 16)).get_transform(rng, 20, 400)
     assert (crop.w, crop.h, crop.x0, crop.y0) == (27, 20, 186, 0)
 
 
@@ -267,23 +276,33 @@ def test_short_sides_by_choice():
 
 
 def test_evaluation_takes_the_middle_and_leaves_the_colours():
-    augmentation = ClipAugmentation(make_cfg(**AUG_PLUS, MIN_SIZE_TEST=48), is_train=False)
-    drawn = augmentation.draw(np.random.default_rng(0), 240, 426)
+    (augmentation,) = ClipAugmentation.for_views(make_cfg(**AUG_PLUS, MIN_SIZE_TEST=48))
+    drawn = augmentation.get_transform(np.random.default_rng(0), 240, 426)
     assert (drawn.crop.x0, drawn.crop.y0, drawn.crop.w, drawn.crop.h) == (133, 40, 160, 160)
     assert not (drawn.flip or drawn.jitter or drawn.grayscale or drawn.temporal_difference or drawn.blur_sigma)
 
 
-def test_boxes_follow_the_pixels():
-    frame = np.zeros((100, 160, 3), np.uint8)
-    frame[30:50, 60:100] = 255
+@pytest.mark.parametrize("position, x0", [(0.0, 0), (0.25, 66), (0.5, 133), (1.0, 266)])
+def test_uniform_crops_lie_along_the_longer_side(position, x0):
+    crop = UniformCrop(48, (32, 32), position)
+    rng = np.random.default_rng(0)
+    assert crop.get_transform(rng, 240, 426) == CropResize(x0, 40, 160, 160, 32, 32)
+    assert crop.get_transform(rng, 426, 240) == CropResize(40, x0, 160, 160, 32, 32)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_boxes_follow_the_pixels(flip):
+    clip = np.zeros((2, 100, 160, 3), np.uint8)
+    clip[:, 30:50, 60:100] = 255
     for crop in (
         CropResize(20, 10, 120, 80, 160, 240),
         CropResize(50, 25, 60, 30, 60, 60),
-        crops.whole_frame(100, 160, 50),
+        WholeFrame(ShortSide([50], "choice")).get_transform(np.random.default_rng(0), 100, 160),
     ):
-        out = crop.apply_image(frame)
-        x0, y0, x1, y1 = crop.apply_box(np.array([[60.0, 30, 100, 50]]))[0]
-        columns, rows = np.where(out[..., 0].max(0) > 127)[0], np.where(out[..., 0].max(1) > 127)[0]
+        transform = ClipTransform(crop, flip)
+        frame = transform.apply_clip(clip)[1, ..., 0]
+        x0, y0, x1, y1 = transform.apply_box(np.array([[60.0, 30, 100, 50]]))[0]
+        columns, rows = np.where(frame.max(0) > 127)[0], np.where(frame.max(1) > 127)[0]
         assert abs(columns[0] - x0) <= 1 and abs(columns[-1] + 1 - x1) <= 1
         assert abs(rows[0] - y0) <= 1 and abs(rows[-1] + 1 - y1) <= 1
 
@@ -292,7 +311,7 @@ def test_crop_is_that_of_the_resized_frame():
     clip = make_clip(shape=(2, 128, 192))
     crop = CropResize(32, 16, 96, 96, 144, 144)
     whole = np.stack([cv2.resize(f, (288, 192)) for f in clip])
-    assert np.abs(crop_clip(clip, crop)[:, 4:-4, 4:-4] - whole[:, 28:164, 52:188].astype(int)).max() <= 1
+    assert np.abs(crop.apply_clip(clip)[:, 4:-4, 4:-4] - whole[:, 28:164, 52:188].astype(int)).max() <= 1
 
 
 @pytest.mark.parametrize("factor", [2.0, 2.5, 4.0, 6.3])
@@ -304,15 +323,9 @@ def test_shrinking_averages_over_all_pixels(factor):
     assert small.std() < 1.2 * noise.std() / factor  # bilinear alone leaves about half of it, whatever the factor
 
 
-@pytest.mark.parametrize(
-    "overrides, message",
-    [
-        ({"CROP__TYPE": "vggg"}, "INPUT.CROP.TYPE"),
-        ({"CROP__SIZE": [288, 288]}, "INPUT.CROP.SIZE"),
-        ({"MIN_SIZE_TRAIN_SAMPLING": "any"}, "INPUT.MIN_SIZE_TRAIN_SAMPLING"),
-        ({"RANDOM_FLIP": "vertical"}, "INPUT.RANDOM_FLIP"),
-    ],
-)
-def test_contradicting_settings_are_refused(overrides, message):
-    with pytest.raises(ValueError, match=message):
-        ClipAugmentation(make_cfg(**overrides), is_train=True)
+def test_a_crop_that_does_not_fit_is_refused():
+    cfg = make_cfg(CROP__SIZE=[288, 240], MIN_SIZE_TRAIN=(280, 320), MIN_SIZE_TEST=256)
+    with pytest.raises(ConfigError, match=r"INPUT.CROP.SIZE \[288, 240\] .* 280 \(INPUT.MIN_SIZE_TRAIN\)"):
+        ClipAugmentation.for_training(cfg)
+    with pytest.raises(ConfigError, match=r"INPUT.CROP.SIZE \[288, 240\] .* 256 \(INPUT.MIN_SIZE_TEST\)"):
+        ClipAugmentation.for_views(cfg)

@@ -133,8 +133,8 @@ def test_truncated_is_an_error_or_the_right_frames(make_video, read_number, tmp_
     content = path.read_bytes()
     times_s = np.array([0.2, 1.0, 2.0, 2.8])
     outcomes = []
-    for share in np.linspace(0.05, 0.95, 19):
-        path.write_bytes(content[: int(share * len(content))])
+    for fraction in np.linspace(0.05, 0.95, 19):
+        path.write_bytes(content[: int(fraction * len(content))])
         for time_s in times_s:
             try:
                 (clip,) = decode_clips(path, [np.array([time_s])], backend="pyav", timeout_s=LIMIT_S)

@@ -276,7 +276,7 @@ def test_shorter_than_the_clip(make_video, read_number, tmp_path, backend):
 
 
 def test_video_shorter_than_its_sound(make_video, read_number, tmp_path):
-    """The container's end is the sound's: the last picture stays, as in any player."""
+    """The container's end is the sound's: the last frame stays, as in any player."""
     path = make_video(tmp_path / "a.mkv", num_frames=30, sound_s=3)
     assert _numbers(path, [0.5, 2.5], read_number) == [15, 29]
 
@@ -301,7 +301,7 @@ def test_errors_name_the_file(tmp_path, backend):
 
 
 @pytest.mark.parametrize("kind", [".png", ".jpg"])
-def test_a_picture_is_no_video(tmp_path, kind):
+def test_an_image_is_not_a_video(tmp_path, kind):
     cv2.imwrite(str(tmp_path / f"a{kind}"), np.zeros((48, 64, 3), np.uint8))
     (tmp_path / f"a{kind}").rename(tmp_path / "a.mp4")
     with pytest.raises(VideoError, match="a still image"):
@@ -344,7 +344,9 @@ def test_color_matrix(make_video, tmp_path, matrix, tag):
     yuv = np.linalg.solve(rgb_matrix(matrix, False)[:, :3], color - rgb_matrix(matrix, False)[:, 3]).round()
 
     def paint(number, time_s, height, width):
-        planes = np.concatenate([np.full(height * width // share, x) for x, share in zip(yuv, (1, 4, 4), strict=True)])
+        planes = np.concatenate(
+            [np.full(height * width // divisor, x) for x, divisor in zip(yuv, (1, 4, 4), strict=True)]
+        )
         frame = planes.astype(np.uint8).reshape(height * 3 // 2, width)
         return av.VideoFrame.from_ndarray(frame, format="yuv420p")
 

@@ -47,7 +47,7 @@ KEYS = (
     Key(
         "SOLVER.CLIP_GRADIENTS.NORM_TYPE",
         2.0,
-        "p of the p-norm; .inf: the largest element",
+        "p of the p-norm; .inf (on a command line 1e999): the largest element",
         Range(more_than=0, at_most=math.inf),
         needs=f'{_CLIPPING} and SOLVER.CLIP_GRADIENTS.CLIP_TYPE "norm" or "full_model"',
     ),

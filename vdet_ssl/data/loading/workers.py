@@ -31,10 +31,10 @@ _ALIGNMENT = 64  # bytes; of tensors in a message
 _MAX_AHEAD_OF_WORKER, _MAX_AHEAD = 64, 512
 
 
-def require_linux() -> None:
+def require_linux(remedy: str) -> None:
     """Raise ConfigError where there cannot be worker processes, which are forked and answer through memfd and /proc."""
     if not sys.platform.startswith("linux"):
-        raise ConfigError(f"worker processes need Linux, and this is {sys.platform}: set DATALOADER.NUM_WORKERS to 0")
+        raise ConfigError(f"worker processes need Linux, and this is {sys.platform}: {remedy}")
 
 
 @dataclass
@@ -67,7 +67,7 @@ class WorkerPool:
         timeout_s: float,
         memory_bytes: int,
     ) -> None:
-        require_linux()
+        require_linux("set DATALOADER.NUM_WORKERS to 0")
         self.timeout_s = timeout_s or None
         self.num_ahead = min(max(num_ahead, num_workers), _MAX_AHEAD_OF_WORKER * num_workers, _MAX_AHEAD)
         self.workers = [_Worker(function, memory_bytes) for _ in range(num_workers)]

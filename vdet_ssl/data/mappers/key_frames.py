@@ -2,71 +2,59 @@
 
 import os
 import re
+from typing import Any, cast
 
 import cv2
 import numpy as np
 import torch
 from detectron2.config import configurable
 from detectron2.structures import Boxes, Instances
-from fvcore.transforms.transform import HFlipTransform
+from numpy.typing import NDArray
 
-from vdet_ssl.data.clips import centered_frame_times
-from vdet_ssl.data.transforms import ClipAugmentation, crop_clip, recolor_clip
+from vdet_ssl.config import CfgNode
+from vdet_ssl.data.clips import ClipSpec
+from vdet_ssl.data.mappers.decoder import Decoder
+from vdet_ssl.data.records import Record
+from vdet_ssl.data.transforms import ClipAugmentation, ClipTransform
+from vdet_ssl.data.transforms.color import Frames
+from vdet_ssl.data.video.clip_buffer import Clip
 from vdet_ssl.data.video.info import TIME_TOLERANCE_S
-from vdet_ssl.data.video.reader import open_video
 from vdet_ssl.errors import VideoError
 
 
-class ActionDetectionMapper:
+class KeyFrameMapper:
     """Reads one clip centred at a key frame, from a movie or from extracted frames, and augments it with its boxes.
 
     Args:
-        is_train: augment, and give the ground truth.
-        num_frames, sampling_rate: T, and tau in raw frames.
-        frame_rate: raw frames a second; 0: the video's own.
-        augmentation: ClipAugmentation.
-        decoder, decode_timeout_s: as in `decode.open_video`.
+        is_train: give the ground truth.
+        clip: what a clip is.
+        augmentation: draws what happens to clip and boxes.
+        decoder: opens the movies.
     """
 
     @configurable
-    def __init__(
-        self,
-        *,
-        is_train,
-        num_frames,
-        sampling_rate,
-        frame_rate,
-        augmentation,
-        decoder,
-        decode_timeout_s,
-    ):
+    def __init__(self, *, is_train: bool, clip: ClipSpec, augmentation: ClipAugmentation, decoder: Decoder) -> None:
         self.is_train = is_train
-        self.num_frames = num_frames
-        self.sampling_rate = sampling_rate
-        self.frame_rate = frame_rate
+        self.clip = clip
         self.augmentation = augmentation
         self.decoder = decoder
-        self.decode_timeout_s = decode_timeout_s
 
     @classmethod
-    def from_config(cls, cfg, is_train):
-        whole_frames = {} if is_train else {"crop_type": "none"}
+    def from_config(cls, cfg: CfgNode, is_train: bool) -> dict[str, Any]:
+        build = ClipAugmentation.for_training if is_train else ClipAugmentation.for_whole_frames
         return {
             "is_train": is_train,
-            "num_frames": cfg.INPUT.NUM_FRAMES,
-            "sampling_rate": cfg.INPUT.SAMPLING_RATE,
-            "frame_rate": cfg.INPUT.FRAME_RATE,
-            "augmentation": ClipAugmentation(cfg, is_train, **whole_frames),
-            "decoder": cfg.INPUT.DECODER,
-            "decode_timeout_s": cfg.DATALOADER.DECODE_TIMEOUT_S,
+            "clip": ClipSpec.from_cfg(cfg, spacing="stride"),  # around a key frame there is no other
+            "augmentation": build(cfg),
+            "decoder": Decoder.from_cfg(cfg),
         }
 
-    def __call__(self, record, rng):
+    def __call__(self, record: Record, rng: np.random.Generator) -> dict[str, Any]:
         """Return the sample of one key frame.
 
         Args:
-            record: see `datasets.ava.load_ava` and `datasets.ava_proposals.add_proposals`.
-            rng: numpy.random.Generator; the sample follows from it and the record alone.
+            record: see `datasets.ava.load_ava` and `datasets.proposals.add_proposals`.
+            rng: the sample follows from it and the record alone.
         Returns:
             dict: "clip": uint8 tensor (T, H, W, 3) RGB, "height", "width": int, of the original frame, "video_id",
             "timestamp", "timestamp_s", in training "instances" with gt_boxes (Boxes XYXY, pixels of the clip) and
@@ -77,46 +65,39 @@ class ActionDetectionMapper:
         """
         clip = self._read_frames(record) if "frame_rate" in record else self._read_movie(record)
         height, width = clip.shape[1:3]
-        augmentation = self.augmentation.draw(rng, height, width)
-        frames = recolor_clip(crop_clip(clip, augmentation.crop), augmentation)
+        transform = self.augmentation.get_transform(rng, height, width)
+        frames = transform.apply_clip(clip)
         sample = {key: record[key] for key in ("video_id", "timestamp", "timestamp_s")}
         sample |= {"clip": torch.from_numpy(frames), "height": height, "width": width}
         if self.is_train:
-            boxes, kept = _transform_boxes(record["boxes"], augmentation, height, width)
+            boxes, kept = _boxes_in_clip(record["boxes"].astype(np.float32), transform, height, width)
             classes = torch.from_numpy(record["classes"].astype(np.float32))[kept]
             sample["instances"] = Instances(frames.shape[1:3], gt_boxes=boxes, gt_classes=classes)
         if "proposal_boxes" in record:
-            boxes, kept = _transform_boxes(record["proposal_boxes"], augmentation, height, width)
+            boxes, kept = _boxes_in_clip(record["proposal_boxes"], transform, height, width)
             scores = torch.from_numpy(record["proposal_scores"])[kept]
             sample["proposals"] = Instances(frames.shape[1:3], proposal_boxes=boxes, scores=scores)
         return sample
 
-    def _times(self, time_s, frame_rate):
-        return centered_frame_times(
-            time_s,
-            num_frames=self.num_frames,
-            sampling_rate=self.sampling_rate,
-            frame_rate=self.frame_rate or frame_rate,
-        )
-
-    def _read_movie(self, record):
-        path, time_s = record["file_name"], record["timestamp_s"] - record["start_s"]
-        with open_video(path, backend=self.decoder, timeout_s=self.decode_timeout_s) as video:
+    def _read_movie(self, record: Record) -> Clip:
+        """The key frame has to be in the movie; of the clip around it, what is outside is the first or the last frame."""
+        time_s = record["timestamp_s"] - record["start_s"]
+        with self.decoder.open(record["file_name"]) as video:
             if not 0 <= time_s <= video.duration_s + TIME_TOLERANCE_S:
-                _fail_outside(record, video.duration_s)
-            times_s = self._times(time_s, None if self.frame_rate else video.fps)
-            return video.decode_clips([times_s], "yuv")[0]
+                raise _outside(record, video.duration_s)
+            return video.decode_clips([self.clip.times_around_s(time_s, video.fps)], "yuv")[0]
 
-    def _read_frames(self, record):
+    def _read_frames(self, record: Record) -> Frames:
         """Frames are files; as in a movie, times before the first one and after the last one get these."""
         folder, rate = record["file_name"], record["frame_rate"]
         time_s = record["timestamp_s"] - record["start_s"]
-        numbers = 1 + np.floor((self._times(time_s, rate) + TIME_TOLERANCE_S) * rate).astype(int).clip(0)
+        times_s = self.clip.times_around_s(time_s, rate)
+        numbers = 1 + np.floor((times_s + TIME_TOLERANCE_S) * rate).astype(int).clip(0)
         path = os.path.join(folder, record["video_id"] + "_{:06d}.jpg")
         if time_s < 0 or not os.path.exists(path.format(numbers.max())):
             last = _last_number(folder)
             if not 0 <= time_s <= last / rate:
-                _fail_outside(record, last / rate)
+                raise _outside(record, last / rate)
             numbers = numbers.clip(max=last)
         frames = {number: _read_image(path.format(number)) for number in np.unique(numbers)}
         if len({frame.shape for frame in frames.values()}) > 1:
@@ -124,40 +105,40 @@ class ActionDetectionMapper:
         return np.stack([frames[number] for number in numbers])
 
 
-def _fail_outside(record, duration_s):
+def _outside(record: Record, duration_s: float) -> VideoError:
     start_s, end_s = record["start_s"], record["start_s"] + duration_s
     reason = f"has a key frame at {record['timestamp']} s, but reaches from {start_s:.2f} to {end_s:.2f} s"
-    raise VideoError(record["file_name"], reason)
+    return VideoError(record["file_name"], reason)
 
 
-def _last_number(folder):
+def _last_number(folder: str) -> int:
     """Return the number of the last extracted frame, <video_id>_<number>.jpg; 0 if there is none."""
     matches = (re.search(r"_(\d+)\.jpg$", name) for name in os.listdir(folder))
     return max((int(match[1]) for match in matches if match), default=0)
 
 
-def _read_image(path):
+def _read_image(path: str) -> Frames:
     image = cv2.imread(path)
     if image is None:
-        raise VideoError(path, "the frame is missing or is no image")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        raise VideoError(path, "the frame is missing or is not an image")
+    return cast(Frames, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
-def _transform_boxes(boxes, augmentation, height, width):
+def _boxes_in_clip(
+    boxes: NDArray[np.float32], transform: ClipTransform, height: int, width: int
+) -> tuple[Boxes, torch.Tensor]:
     """Move boxes with the pixels.
 
     Args:
         boxes: float32 array (N, 4), XYXY in 0..1.
-        augmentation: Augmentation of the clip.
+        transform: of the clip.
         height, width: of the original frame.
     Returns:
         Boxes (XYXY, pixels of the result), clipped; and bool (N,), which ones these are: those with an area.
     """
-    crop = augmentation.crop
-    boxes = crop.apply_box(boxes * np.array([width, height, width, height], np.float64))
-    if augmentation.flip:
-        boxes = HFlipTransform(crop.width).apply_box(boxes)
-    boxes = Boxes(torch.from_numpy(boxes.astype(np.float32)).reshape(-1, 4))
-    boxes.clip((crop.height, crop.width))
-    kept = boxes.nonempty()
-    return boxes[kept], kept
+    in_pixels = boxes.astype(np.float64) * [width, height, width, height]
+    moved = transform.apply_box(in_pixels)
+    in_clip = Boxes(torch.from_numpy(moved.astype(np.float32)).reshape(-1, 4))
+    in_clip.clip((transform.crop.height, transform.crop.width))
+    kept = in_clip.nonempty()
+    return in_clip[kept], kept

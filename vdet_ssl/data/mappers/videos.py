@@ -1,135 +1,123 @@
-"""From the record of a video to its rho augmented clips (section 3.1, B.1)."""
+"""From the record of a video to clips of it: for pre-training (section 3.1, B.1), for features, for classification."""
 
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 import torch
-from detectron2.config import configurable
 
-from vdet_ssl.data import clips as sampling
-from vdet_ssl.data.transforms import ClipAugmentation, crop_clip, recolor_clip
-from vdet_ssl.data.video.reader import open_video
+from vdet_ssl.config import CfgNode
+from vdet_ssl.data.clips import ClipSampler, ClipSpec, RandomClips, SegmentClip, Times, UniformClips
+from vdet_ssl.data.mappers.decoder import Decoder
+from vdet_ssl.data.records import Record
+from vdet_ssl.data.transforms import ClipAugmentation
+from vdet_ssl.data.video.clip_buffer import Clip
 
 
-class PretrainMapper:
-    """Draws when the clips start, decodes them in one pass over the file and augments each by itself.
-
-    In training there are rho clips, for rho = 1 two crops of one clip.  Else there is one, in the middle of the video
-    and of the frame, with nothing random: for features.
+class VideoMapper:
+    """Draws when the clips of a video are, decodes them in one pass over the file and augments each.
 
     Args:
-        is_train: which of the two.
-        num_clips: rho.
-        num_frames, sampling_rate: T, and tau in raw frames.
-        frame_rate: raw frames a second; 0: the video's own.
-        frame_spacing: "stride" or "linspace", see `sampling.frame_times`.
-        frame_rate_jitter: clips are played at 1 +- this times their speed.
-        t_max_s: longest time between the starts of two clips; negative: unlimited.
-        augmentation: ClipAugmentation.
-        augmentation_device: "cpu", or "model": only crop here, and leave the rest to `augment_batch`.
-        decoder, decode_timeout_s: as in `decode.open_video`.
+        sampler: says when the clips are.
+        augmentations: each clip is given as many times as there are augmentations, once by each: two crops of one clip,
+            or the spatial crops of a test view.
+        decoder: opens the videos.
+        only_crop: leave the rest of the augmentation to `augment_batch`.
     """
 
-    @configurable
     def __init__(
         self,
         *,
-        is_train,
-        num_clips,
-        num_frames,
-        sampling_rate,
-        frame_rate,
-        frame_spacing,
-        frame_rate_jitter,
-        t_max_s,
-        augmentation,
-        augmentation_device,
-        decoder,
-        decode_timeout_s,
-    ):
-        if num_clips < 1:
-            raise ValueError(f"INPUT.NUM_CLIPS is {num_clips}; it has to be at least 1")
-        if not 0 <= frame_rate_jitter < 1:
-            raise ValueError(f"INPUT.FRAME_RATE_JITTER is {frame_rate_jitter}; it has to be in [0, 1)")
-        if augmentation_device not in ("cpu", "model"):
-            raise ValueError(f'INPUT.AUGMENTATION_DEVICE is "{augmentation_device}"; it has to be "cpu" or "model"')
-        self.is_train = is_train
-        self.num_clips = num_clips
-        self.num_frames = num_frames
-        self.sampling_rate = sampling_rate
-        self.frame_rate = frame_rate
-        self.frame_spacing = frame_spacing
-        self.frame_rate_jitter = frame_rate_jitter
-        self.t_max_s = t_max_s
-        self.augmentation = augmentation
-        self.augmentation_device = augmentation_device
+        sampler: ClipSampler,
+        augmentations: Sequence[ClipAugmentation],
+        decoder: Decoder,
+        only_crop: bool = False,
+    ) -> None:
+        self.sampler = sampler
+        self.augmentations = tuple(augmentations)
         self.decoder = decoder
-        self.decode_timeout_s = decode_timeout_s
+        self.only_crop = only_crop
 
     @classmethod
-    def from_config(cls, cfg, is_train):
-        return {
-            "is_train": is_train,
-            "num_clips": cfg.INPUT.NUM_CLIPS,
-            "num_frames": cfg.INPUT.NUM_FRAMES,
-            "sampling_rate": cfg.INPUT.SAMPLING_RATE,
-            "frame_rate": cfg.INPUT.FRAME_RATE,
-            "frame_spacing": cfg.INPUT.FRAME_SPACING,
-            "frame_rate_jitter": cfg.INPUT.FRAME_RATE_JITTER,
-            "t_max_s": cfg.INPUT.T_MAX_S,
-            "augmentation": ClipAugmentation(cfg, is_train),
-            "augmentation_device": cfg.INPUT.AUGMENTATION_DEVICE if is_train else "cpu",
-            "decoder": cfg.INPUT.DECODER,
-            "decode_timeout_s": cfg.DATALOADER.DECODE_TIMEOUT_S,
-        }
+    def for_pretraining(cls, cfg: CfgNode) -> "VideoMapper":
+        """Return the mapper to rho random clips; for rho = 1 to two crops of one clip."""
+        num_clips = cfg.INPUT.NUM_CLIPS
+        sampler = RandomClips(ClipSpec.from_cfg(cfg), num_clips, cfg.INPUT.T_MAX_S, cfg.INPUT.FRAME_RATE_JITTER)
+        return cls(
+            sampler=sampler,
+            augmentations=[ClipAugmentation.for_training(cfg)] * (2 if num_clips == 1 else 1),
+            decoder=Decoder.from_cfg(cfg),
+            only_crop=cfg.INPUT.AUGMENTATION_DEVICE == "model",
+        )
 
-    def __call__(self, record, rng):
+    @classmethod
+    def for_features(cls, cfg: CfgNode) -> "VideoMapper":
+        """Return the mapper to one clip in the middle of the video and of the frame, with nothing random."""
+        return cls.for_classification(cfg, is_train=False)
+
+    @classmethod
+    def for_classification(
+        cls,
+        cfg: CfgNode,
+        is_train: bool,
+        *,
+        num_test_clips: int = 1,
+        num_test_crops: int = 1,
+        by_segments: bool = False,
+    ) -> "VideoMapper":
+        """Return the mapper to one random clip, in training; else to views, crop by crop of clip after clip.
+
+        Args:
+            num_test_clips: views in time, spread evenly over the video; one is in the middle.
+            num_test_crops: views of each clip in space, spread evenly along the longer side; one is in the middle.
+            by_segments: instead, the one clip has a frame of each of T equal segments of the video (Something-Something).
+        """
+        sampler: ClipSampler
+        if by_segments and num_test_clips != 1:
+            raise ValueError("there is only one clip of segments")
+        if by_segments:
+            sampler = SegmentClip(cfg.INPUT.NUM_FRAMES, cfg.INPUT.FRAME_RATE, is_random=is_train)
+        elif is_train:
+            sampler = RandomClips(ClipSpec.from_cfg(cfg), frame_rate_jitter=cfg.INPUT.FRAME_RATE_JITTER)
+        else:
+            sampler = UniformClips(ClipSpec.from_cfg(cfg), num_test_clips)
+        views = ClipAugmentation.for_views
+        augmentations = [ClipAugmentation.for_training(cfg)] if is_train else views(cfg, num_test_crops)
+        return cls(sampler=sampler, augmentations=augmentations, decoder=Decoder.from_cfg(cfg))
+
+    def __call__(self, record: Record, rng: np.random.Generator) -> dict[str, Any]:
         """Return the sample of one video.
 
         Args:
             record: {"file_name", "video_id", and optionally "duration_s", "label"}.
-            rng: numpy.random.Generator; the sample follows from it and the record alone.
+            rng: the sample follows from it and the record alone.
         Returns:
             dict: "clips": list of uint8 tensors (T, H, W, 3) RGB, "start_times_s": list of float, "video_id",
-            "file_name", "label" if the record has one, and "augmentations": list of `Augmentation` still to be
-            applied if `augmentation_device` is "model".
+            "file_name", "label" if the record has one, and if `only_crop` "transforms": list of `ClipTransform` of which
+            only the crop is done.
         Raises:
             VideoError: if the file cannot be decoded.
         """
-        starts_s, clips = self.decode(record, rng)
-        sample = {key: record[key] for key in ("file_name", "video_id", "label") if key in record}
+        times_s, clips = self.decode(record, rng)
+        sample: dict[str, Any] = {key: record[key] for key in ("file_name", "video_id", "label") if key in record}
+        starts_s = [float(times[0]) for times in times_s for _ in self.augmentations]
         return {**sample, "start_times_s": starts_s, **self.augment(clips, rng)}
 
-    def decode(self, record, rng):
-        """Draw when the clips start and decode them; return start times (list of float) and clips (see `crop_clip`)."""
-        with open_video(record["file_name"], backend=self.decoder, timeout_s=self.decode_timeout_s) as video:
-            duration_s = record.get("duration_s") or video.duration_s
-            starts_s, times_s = self._draw_times(rng, duration_s, self.frame_rate or video.fps)
-            clips = video.decode_clips(times_s, "yuv")
-        if self.is_train and self.num_clips == 1:
-            return starts_s * 2, clips * 2
-        return starts_s, clips
+    def decode(self, record: Record, rng: np.random.Generator) -> tuple[list[Times], list[Clip]]:
+        """Draw when the clips are and decode them; return the times of their frames, and the clips.
 
-    def augment(self, clips, rng):
-        """Draw the augmentation of each clip and apply it, or its crop only; return that part of the sample."""
-        drawn = [self.augmentation.draw(rng, *clip.shape[1:3]) for clip in clips]
-        clips = [crop_clip(clip, augmentation.crop) for clip, augmentation in zip(clips, drawn, strict=True)]
-        if self.augmentation_device == "model":
-            return {"clips": [torch.from_numpy(clip) for clip in clips], "augmentations": drawn}
-        clips = [recolor_clip(clip, augmentation) for clip, augmentation in zip(clips, drawn, strict=True)]
-        return {"clips": [torch.from_numpy(clip) for clip in clips]}
+        Frames of a clip that is longer than its video, and those after an end that comes earlier than the record has it,
+        are the last one.
+        """
+        with self.decoder.open(record["file_name"]) as video:
+            times_s = self.sampler(rng, record.get("duration_s") or video.duration_s, video.fps)
+            return times_s, video.decode_clips(times_s, "yuv")
 
-    def _draw_times(self, rng, duration_s, frame_rate):
-        """Return the start of each clip (list of float) and the times of its frames (list of arrays (T,)), seconds."""
-        clip = {"num_frames": self.num_frames, "sampling_rate": self.sampling_rate, "frame_rate": frame_rate}
-        if self.is_train:
-            speeds = sampling.draw_speeds(rng, num_clips=self.num_clips, jitter=self.frame_rate_jitter)
-            span_s = sampling.clip_span_s(**clip, speed=max(speeds))
-            starts_s = sampling.draw_start_times(
-                rng, num_clips=self.num_clips, duration_s=duration_s, span_s=span_s, t_max_s=self.t_max_s
-            ).tolist()
-        else:
-            speeds = [1.0]
-            starts_s = [sampling.centered_start_s(duration_s=duration_s, span_s=sampling.clip_span_s(**clip))]
-        times_s = [
-            sampling.frame_times(start_s, **clip, spacing=self.frame_spacing, speed=speed)
-            for start_s, speed in zip(starts_s, speeds, strict=True)
-        ]
-        return starts_s, times_s
+    def augment(self, clips: Sequence[Clip], rng: np.random.Generator) -> dict[str, Any]:
+        """Draw what happens to each clip and do it, or only crop; return that part of the sample."""
+        sources = [(clip, augmentation) for clip in clips for augmentation in self.augmentations]
+        drawn = [(clip, augmentation.get_transform(rng, *clip.shape[1:3])) for clip, augmentation in sources]
+        if not self.only_crop:
+            return {"clips": [torch.from_numpy(transform.apply_clip(clip)) for clip, transform in drawn]}
+        cropped = [torch.from_numpy(transform.crop.apply_clip(clip)) for clip, transform in drawn]
+        return {"clips": cropped, "transforms": [transform for _, transform in drawn]}

@@ -1,17 +1,26 @@
-"""Augmentation of clips: uint8 in, uint8 out, drawn once per clip (section 4.5, B.1)."""
+"""Augmentations draw, transforms are what was drawn: uint8 in, uint8 out, once per clip (section 4.5, B.1)."""
 
-from vdet_ssl.data.transforms.augmentation import Augmentation, ClipAugmentation, crop_clip, recolor_clip
-from vdet_ssl.data.transforms.batched import augment_batch, recolor_clips
-from vdet_ssl.data.transforms.crop import CropResize, center_crop, whole_frame
+from vdet_ssl.data.transforms.augmentation import ClipAugmentation
+from vdet_ssl.data.transforms.batched import apply_after_crop, augment_batch
+from vdet_ssl.data.transforms.crop import (
+    CropResize,
+    RandomCrop,
+    RandomResizedCrop,
+    ShortSide,
+    UniformCrop,
+    WholeFrame,
+)
+from vdet_ssl.data.transforms.transform import ClipTransform
 
 __all__ = [
-    "Augmentation",
     "ClipAugmentation",
+    "ClipTransform",
     "CropResize",
+    "RandomCrop",
+    "RandomResizedCrop",
+    "ShortSide",
+    "UniformCrop",
+    "WholeFrame",
+    "apply_after_crop",
     "augment_batch",
-    "center_crop",
-    "crop_clip",
-    "recolor_clip",
-    "recolor_clips",
-    "whole_frame",
 ]

@@ -1,14 +1,25 @@
 """What every part of reading video shares: the facts of a video, its endings, its tolerance, its time limit."""
 
 import math
+import os
 import time
 from dataclasses import dataclass
+from os import PathLike
 
 # Endings of the files that are taken for videos, in lower case.
-VIDEO_EXTENSIONS = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
+VIDEO_EXTENSIONS = (
+    *(".3g2", ".3gp", ".asf", ".avi", ".f4v", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
+    *(".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+)
 # Containers round time stamps, some (mkv, webm, flv) to whole milliseconds: that of the first frame and that of the
 # wanted one may be off by half of one each.  The bit above that keeps the limit off the stamps of common time bases.
 TIME_TOLERANCE_S = 1.02e-3
+
+
+def is_video(path: str | PathLike[str]) -> bool:
+    """Whether a path has the name of a video; hidden files, as macOS' "._a.mp4", are none."""
+    name = os.path.basename(path)
+    return name.lower().endswith(VIDEO_EXTENSIONS) and not name.startswith(".")
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import av
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vdet_ssl.data.video import decoding
 from vdet_ssl.data.video.clip_buffer import Clip, ClipBuffer, PixelFormat
+from vdet_ssl.data.video.decoding import fill, first_frame, frames_in_order
 from vdet_ssl.data.video.info import Deadline, VideoInfo
 from vdet_ssl.data.video.orientation import read_orientation
 from vdet_ssl.data.video.packets import PacketReader
@@ -65,7 +65,7 @@ class PyAVReader:
     def info(self) -> VideoInfo:
         """The VideoInfo.  `duration_s` and `fps` are there for less: size and rotation take the decoding of a frame."""
         with self._errors_named():
-            frame = decoding.first_frame(self._packets)
+            frame = first_frame(self._packets)
             return self._describe(frame, self.duration_s, self.fps, self._packets.container.stream.frames or None)
 
     def measure(self) -> VideoInfo:
@@ -88,7 +88,7 @@ class PyAVReader:
         """
         with self._errors_named():
             packets = self._packets
-            for stamp, frame in decoding.frames_in_order(packets, np.inf):
+            for stamp, frame in frames_in_order(packets, np.inf):
                 yield (stamp - packets.origin) * self.time_base, frame
 
     def decode_clips(self, times_s: Sequence[ArrayLike], pixel_format: PixelFormat = "rgb") -> list[Clip]:
@@ -97,7 +97,7 @@ class PyAVReader:
             origin = self._packets.origin
             limits = [limits_of_times(times, origin=origin, time_base=self.time_base) for times in times_s]
             buffer = ClipBuffer(limits, pixel_format)
-            decoding.fill(buffer, self._packets)
+            fill(buffer, self._packets)
             return buffer.clips()
 
     def check_end(self, last_s: float, end_s: float) -> None:

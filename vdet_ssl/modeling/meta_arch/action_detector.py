@@ -1,48 +1,49 @@
-"""The action detector (B.3): what the people in given boxes do around a key frame."""
+"""The action detector (B.3): what is done in given boxes around a key frame."""
+
+from typing import Any
 
 import torch
 from detectron2.config import configurable
-from detectron2.modeling import META_ARCH_REGISTRY, build_backbone, build_roi_heads
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone, build_roi_heads
 from detectron2.structures import ImageList, Instances
 from torch import nn
 
-from vdet_ssl.layers import normalize_clip
+from vdet_ssl.config import CfgNode
+from vdet_ssl.layers import ClipNormalizer
 
 
 @META_ARCH_REGISTRY.register()
 class ActionDetector(nn.Module):
-    """Backbone over a clip, RoI heads over boxes that come from outside: ground truth or detected people (B.3).
+    """Backbone over a clip, RoI heads over boxes that come from outside: ground truth or proposals (B.3).
 
     Args:
-        backbone: detectron2 Backbone over clips (N, 3, T, H, W).
+        backbone: over clips (N, 3, T, H, W).
         roi_heads: detectron2 ROI heads over its features.
-        pixel_mean, pixel_std: grey levels (0..255) of each channel.
+        normalize: uint8 clips (T, H, W, 3) -> what the backbone takes, float (3, T, H, W).
     """
 
     @configurable
-    def __init__(self, *, backbone, roi_heads, pixel_mean, pixel_std):
+    def __init__(self, *, backbone: Backbone, roi_heads: nn.Module, normalize: ClipNormalizer) -> None:
         super().__init__()
         self.backbone = backbone
         self.roi_heads = roi_heads
-        self.register_buffer("pixel_mean", torch.tensor(pixel_mean, dtype=torch.float32), persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(pixel_std, dtype=torch.float32), persistent=False)
+        self.normalize = normalize
 
     @classmethod
-    def from_config(cls, cfg):
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         backbone = build_backbone(cfg)
         return {
             "backbone": backbone,
             "roi_heads": build_roi_heads(cfg, backbone.output_shape()),
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "normalize": ClipNormalizer(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD),
         }
 
     @property
-    def device(self):
-        return self.pixel_mean.device
+    def device(self) -> torch.device:
+        return self.normalize.mean.device
 
-    def forward(self, batched_inputs):
-        """Return a loss dict in training, and in inference what is found in each clip.
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, torch.Tensor] | list[dict[str, Instances]]:
+        """Return a loss dict in training, and in inference the detections of each clip.
 
         Args:
             batched_inputs: list[dict], each with
@@ -56,7 +57,7 @@ class ActionDetector(nn.Module):
             inference: list[dict], each with "instances": Instances of image_size (height, width) with pred_boxes (XYXY,
             absolute pixels of the original frame, clipped to it) and scores, float32 (N, num_classes) in 0..1.
         Raises:
-            ValueError: see the RoI heads.
+            ConfigError: see the RoI heads.
         """
         if not self.training and len({x["clip"].shape for x in batched_inputs}) > 1:
             return [result for x in batched_inputs for result in self([x])]
@@ -68,21 +69,20 @@ class ActionDetector(nn.Module):
         if self.training:
             targets = [x["instances"].to(self.device) for x in batched_inputs]
             return self.roi_heads(clips, features, proposals, targets)[1]
-        found, _ = self.roi_heads(clips, features, proposals)
+        detections, _ = self.roi_heads(clips, features, proposals)
         return [
             {"instances": rescale(instances, x["height"], x["width"])}
-            for instances, x in zip(found, batched_inputs, strict=True)
+            for instances, x in zip(detections, batched_inputs, strict=True)
         ]
 
-    def preprocess(self, batched_inputs):
+    def preprocess(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
         """Normalise the clips, then pad them with zeros, on the right and below, to the largest: ImageList of float32
         (B, 3, T, H, W)."""
-        clips = [x["clip"].to(self.device, non_blocking=True) for x in batched_inputs]
-        clips = [normalize_clip(clip, self.pixel_mean, self.pixel_std) for clip in clips]
+        clips = [self.normalize(x["clip"].to(self.device, non_blocking=True)) for x in batched_inputs]
         return ImageList.from_tensors(clips, self.backbone.size_divisibility)
 
 
-def rescale(instances, height, width):
+def rescale(instances: Instances, height: int, width: int) -> Instances:
     """Instances with pred_boxes of a clip -> the same in a frame of this size, clipped to it.  All of them are kept."""
     boxes = instances.pred_boxes.clone()
     boxes.scale(width / instances.image_size[1], height / instances.image_size[0])

@@ -1,9 +1,14 @@
 """BYOL for any number of clips (section 3.2, B.1)."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY
+from torch import nn
 
+from vdet_ssl.config import CfgNode
 from vdet_ssl.layers import MLP, momentum_copy, momentum_schedule, norm_factory, update_ema
 from vdet_ssl.losses import negative_cosine
 from vdet_ssl.modeling.ssl.base import LossPart, SSLMethod, others
@@ -19,14 +24,22 @@ class BYOL(SSLMethod):
     into the targets.
 
     Args:
-        encoder: nn.Module, normalised clips (B, 3, T, H, W) -> embeddings (B, d); the momentum encoder starts as its copy.
-        predictor: nn.Module, (B, d) -> (B, d).
-        momentum: callable, progress -> m.
+        encoder: normalised clips (B, 3, T, H, W) -> embeddings (B, d); the momentum encoder starts as its copy.
+        predictor: (B, d) -> (B, d).
+        momentum: progress -> m.
         loss_weight: factor on eq. (2).
     """
 
     @configurable
-    def __init__(self, *, encoder, predictor, momentum, loss_weight, **kwargs):
+    def __init__(
+        self,
+        *,
+        encoder: Encoder,
+        predictor: nn.Module,
+        momentum: Callable[[float], float],
+        loss_weight: float,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.encoder = encoder
         self.predictor = predictor
@@ -35,7 +48,7 @@ class BYOL(SSLMethod):
         self.loss_weight = loss_weight
 
     @classmethod
-    def from_config(cls, cfg):
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         c = cfg.MODEL.BYOL
         norm = norm_factory(c.MLP_NORM, cfg.MODEL.BN)
         return {
@@ -47,14 +60,14 @@ class BYOL(SSLMethod):
         }
 
     @torch.no_grad()
-    def split(self, clips):
+    def split(self, clips: list[torch.Tensor]) -> list[LossPart]:
         keys = torch.stack([self.momentum_encoder(self.normalize(clip)) for clip in clips])
         return [LossPart([clip], others(keys, i), 1 / len(clips)) for i, clip in enumerate(clips)]
 
-    def losses(self, part):
+    def losses(self, part: LossPart) -> dict[str, torch.Tensor]:
         embeddings = self.encoder(self.normalize(part.clips[0]))
         monitor_embeddings(embeddings, part.targets)
         return {"loss_byol": self.loss_weight * negative_cosine(self.predictor(embeddings), part.targets)}
 
-    def after_step(self, progress):
+    def after_step(self, progress: float) -> None:
         update_ema(self.momentum_encoder, self.encoder, self.momentum(progress))

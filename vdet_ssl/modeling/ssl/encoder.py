@@ -1,9 +1,13 @@
 """The encoder f_theta of section 3.1."""
 
+from typing import Any
+
+import torch
 from detectron2.config import configurable
-from detectron2.modeling import build_backbone
+from detectron2.modeling import Backbone, build_backbone
 from torch import nn
 
+from vdet_ssl.config import CfgNode
 from vdet_ssl.layers import MLP, norm_factory
 
 
@@ -18,13 +22,13 @@ class Encoder(nn.Module):
     """
 
     @configurable
-    def __init__(self, *, backbone, projector):
+    def __init__(self, *, backbone: Backbone, projector: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
         self.projector = projector
 
     @classmethod
-    def from_config(cls, cfg, method):
+    def from_config(cls, cfg: CfgNode, method: CfgNode) -> dict[str, Any]:
         """`method` is the method's node of the config, for example cfg.MODEL.BYOL."""
         backbone = build_backbone(cfg)
         in_dim = list(backbone.output_shape().values())[-1].channels
@@ -39,10 +43,10 @@ class Encoder(nn.Module):
             ),
         }
 
-    def features(self, clip):
+    def features(self, clip: torch.Tensor) -> torch.Tensor:
         """Normalised clips, float (B, 3, T, H, W) -> pooled features of the backbone (B, C)."""
         return list(self.backbone(clip).values())[-1].mean(dim=(2, 3, 4))
 
-    def forward(self, clip):
+    def forward(self, clip: torch.Tensor) -> torch.Tensor:
         """Normalised clips, float (B, 3, T, H, W) -> embeddings (B, d), not normalised."""
         return self.projector(self.features(clip))

@@ -1,9 +1,13 @@
 """MoCo for any number of clips (section 3.2, B.1)."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 
+from vdet_ssl.config import CfgNode
 from vdet_ssl.layers import FIFOQueue, gather, momentum_copy, momentum_schedule, shuffled, update_ema
 from vdet_ssl.losses import in_float32, info_nce, l2_normalize
 from vdet_ssl.modeling.ssl.base import LossPart, SSLMethod, others
@@ -23,16 +27,26 @@ class MoCo(SSLMethod):
     that means something else), and it steps only once the queue has been filled for the first time.
 
     Args:
-        encoder: nn.Module, normalised clips (B, 3, T, H, W) -> embeddings (B, d); the momentum encoder starts as its copy.
-        queue: FIFOQueue of keys.
-        momentum: callable, progress -> m.
+        encoder: normalised clips (B, 3, T, H, W) -> embeddings (B, d); the momentum encoder starts as its copy.
+        queue: of keys (d,).
+        momentum: progress -> m.
         temperature: alpha.
         multiple_positives: "sum" or "mean", see `info_nce`.
         shuffle_bn: compute keys among random samples of all processes.
     """
 
     @configurable
-    def __init__(self, *, encoder, queue, momentum, temperature, multiple_positives, shuffle_bn, **kwargs):
+    def __init__(
+        self,
+        *,
+        encoder: Encoder,
+        queue: FIFOQueue,
+        momentum: Callable[[float], float],
+        temperature: float,
+        multiple_positives: str,
+        shuffle_bn: bool,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.encoder = encoder
         self.momentum_encoder = momentum_copy(encoder)
@@ -41,10 +55,9 @@ class MoCo(SSLMethod):
         self.temperature = temperature
         self.multiple_positives = multiple_positives
         self.shuffle_bn = shuffle_bn
-        self.new_keys = []
 
     @classmethod
-    def from_config(cls, cfg):
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         c = cfg.MODEL.MOCO
         return {
             **super().from_config(cfg),
@@ -57,21 +70,21 @@ class MoCo(SSLMethod):
         }
 
     @torch.no_grad()
-    def split(self, clips):
+    def split(self, clips: list[torch.Tensor]) -> list[LossPart]:
         keys = torch.stack([self.embed_keys(clip, i) for i, clip in enumerate(clips)])
         return [LossPart([clip], others(keys, i), 1 / len(clips)) for i, clip in enumerate(clips)]
 
-    def embed_keys(self, clip, i):
-        """Keys (B, d) of the i-th clips, uint8 (B, T, H, W, 3); those of all processes wait for the end of the step."""
+    def embed_keys(self, clip: torch.Tensor, i: int) -> torch.Tensor:
+        """Keys (B, d) of the i-th clips, uint8 (B, T, H, W, 3); those of all processes wait for `after_step`."""
         if self.shuffle_bn:
             seed = int(self.queue.num_items) + i
             keys, own = shuffled(lambda x: self.momentum_encoder(self.normalize(x)), clip, seed)
         else:
             keys, own = gather(self.momentum_encoder(self.normalize(clip)))
-        self.new_keys.append(in_float32(l2_normalize)(keys))
-        return self.new_keys[-1][own]
+        self.pending.append(in_float32(l2_normalize)(keys))
+        return self.pending[-1][own]
 
-    def losses(self, part):
+    def losses(self, part: LossPart) -> dict[str, torch.Tensor]:
         queries = self.encoder(self.normalize(part.clips[0]))
         monitor_embeddings(queries, part.targets)
         put_scalars(queue_age=self.queue.mean_age())
@@ -89,7 +102,7 @@ class MoCo(SSLMethod):
         )
         return {"loss_moco": loss}
 
-    def after_step(self, progress):
-        self.queue.push(torch.cat(self.new_keys))
-        self.new_keys = []
+    def after_step(self, progress: float) -> None:
+        self.queue.push(torch.cat(self.pending))
+        self.pending = []
         update_ema(self.momentum_encoder, self.encoder, self.momentum(progress))

@@ -8,7 +8,7 @@ from detectron2.utils import events
 from vdet_ssl.losses import in_float32, l2_normalize
 
 
-def put_scalars(**scalars):
+def put_scalars(**scalars: torch.Tensor | float) -> None:
     """Put 0-d tensors or numbers into the current event storage; where there is none, do nothing."""
     if events._CURRENT_STORAGE_STACK:  # detectron2 0.6 has no has_event_storage()
         values = torch.stack([torch.as_tensor(v, dtype=torch.float32) for v in scalars.values()])
@@ -17,7 +17,7 @@ def put_scalars(**scalars):
 
 @torch.no_grad()
 @in_float32
-def monitor_embeddings(queries, positives):
+def monitor_embeddings(queries: torch.Tensor, positives: torch.Tensor) -> None:
     """Record the spread of the embeddings and how similar they are to those of the same and of other videos.
 
     - embedding/std: standard deviation of the normalised queries over this process' videos, mean over the d dimensions:
@@ -41,11 +41,11 @@ def monitor_embeddings(queries, positives):
 
 
 @torch.no_grad()
-def monitor_prototypes(scores, temperature):
+def monitor_prototypes(scores: torch.Tensor, temperature: float) -> None:
     """Record how much of SwAV's prototypes is in use.
 
-    - prototypes/entropy: entropy of the mean prediction, as a share of that of the uniform distribution.
-    - prototypes/used: number of prototypes that are some sample's most likely one, as a share of all there could be.
+    - prototypes/entropy: entropy of the mean prediction, as a fraction of that of the uniform distribution.
+    - prototypes/used: number of prototypes that are some sample's most likely one, as a fraction of all there could be.
 
     Args:
         scores: float (N, K), similarity of samples and prototypes.
