@@ -15,6 +15,7 @@ knn_val and val are of other kinds than those of the other splits.
 import argparse
 import itertools
 import json
+import multiprocessing
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -56,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = Path(args.output)
     (folder / "videos").mkdir(parents=True, exist_ok=True)
     jobs = [(split, index, args) for split in DOMAINS for index in range(getattr(args, f"{split}_videos"))]
-    with ProcessPoolExecutor(args.jobs) as pool:
+    # Not forked: OpenCV's threads do not survive it.
+    with ProcessPoolExecutor(args.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         results = list(tqdm(pool.map(make_video, jobs, chunksize=4), total=len(jobs), desc="videos", unit="video"))
     made = [(split, *result) for (split, _, _), result in zip(jobs, results, strict=True)]
     for split in DOMAINS:

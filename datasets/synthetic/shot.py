@@ -12,12 +12,12 @@ from synthetic.figure import Shape, body_shape, draw_look, stool_shape
 
 _OVERSAMPLING = 2  # shots are drawn this much larger, or thin limbs would flicker
 _PAN = 0.15  # margin around the frame for the camera to move in, in frame heights
-_SCALE = (0.46, 0.62)  # smallest and largest size of people, in frame heights a metre
+_SCALE = (0.48, 0.6)  # smallest and largest size of people, in frame heights a metre
 _USUAL_AREA = 0.52  # square metres of a person in the frame
 _CUT_OFF = 0.1  # largest fraction of a person's width or height outside of the frame
 _PATTERN = (6, 18)  # grey levels of a pattern
 _POSTERS = 2  # at most
-_FREEDOM = 0.65  # fraction of the places where a person could be that are used, around the middle
+_FREEDOM = 0.45  # fraction of the places where a person could be that are used, around the middle
 _NOISE = 2.0  # grey levels
 _STOOLS = 0.3  # fraction of people who stand beside a stool that they do not use
 
@@ -98,7 +98,7 @@ class Shot:
         places = rng.permutation(len(actions))
         self._people = [self._person(rng, domain, a, place) for a, place in zip(actions, places, strict=True)]
         self._place = self._paint_place(rng, domain)
-        self._light = rng.uniform(0.6, 1.15) * rng.uniform(0.85, 1.15, 3)
+        self._light = rng.uniform(0.65, 1.1) * rng.uniform(0.85, 1.15, 3)
         self._noise_seed = int(rng.integers(2**31))
 
     @property
