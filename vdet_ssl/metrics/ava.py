@@ -295,7 +295,7 @@ def _warn_of_ties(mean_ap: float, worst: float, best: float) -> None:
     if best - worst > _TIES_TO_WARN_OF:
         logger.warning(
             f"Detections of one class have equal scores: by the order among them mAP is from {worst:.6f} to {best:.6f}. "
-            f"It is {mean_ap:.6f} in the order of a stable sort; the official evaluator's order hangs on the CPU."
+            f"It is {mean_ap:.6f} in the order of a stable sort; the official evaluator's order depends on the processor."
         )
 
 
