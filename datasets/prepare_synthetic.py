@@ -147,7 +147,7 @@ def labelled_video(
     cuts.append(args.seconds * film.frame_rate)
     shots = []
     for first, last in itertools.pairwise(cuts):
-        people = [actions[i] for i in rng.integers(len(actions), size=rng.choice([1, 2, 3], p=[0.4, 0.4, 0.2]))]
+        people = [actions[i] for i in rng.integers(len(actions), size=rng.choice([1, 2, 3], p=[0.5, 0.4, 0.1]))]
         shots.append(Shot(rng, domain, people, last - first, film))
     return shots
 
