@@ -30,6 +30,7 @@ from vdet_ssl.engine.output_dir import due_evaluation, save_config
 from vdet_ssl.engine.train_loop import StepTrainer
 from vdet_ssl.errors import CheckpointError, ConfigError, is_users_error
 from vdet_ssl.files import naming
+from vdet_ssl.modeling.registered import find_registered
 from vdet_ssl.solver import build_lr_multiplier, build_optimizer
 
 logger = logging.getLogger(__name__)
@@ -306,13 +307,7 @@ def trainer_class(cfg: CfgNode) -> type[VideoTrainer]:
 
 def architecture_class(cfg: CfgNode) -> type:
     """Return the class that MODEL.META_ARCHITECTURE names; ConfigError if there is none."""
-    if cfg.MODEL.META_ARCHITECTURE not in META_ARCH_REGISTRY:
-        known = ", ".join(name for name, _ in META_ARCH_REGISTRY)
-        raise ConfigError(
-            f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE!r} is none of {known} (IMPORTS names the modules that "
-            "add others)"
-        )
-    return META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+    return find_registered(cfg, "MODEL.META_ARCHITECTURE", META_ARCH_REGISTRY)
 
 
 def _subclasses(cls: type[VideoTrainer]) -> list[type[VideoTrainer]]:
