@@ -89,6 +89,8 @@ def test_a_bad_override_is_refused(overrides, message):
         (["MODEL.ROI_HEADS.IOU_LABELS", "[0,2]"], "one of 0, 1, -1"),
         (["SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "all"], "one of 'value', 'norm', 'full_model'"),
         (["SOLVER.WEIGHT_DECAY_BIAS", "-1.0"], "at least 0"),
+        (["MODEL.PIXEL_MEAN", "[1e999,1,1]"], "MODEL.PIXEL_MEAN is .*it has to be finite"),
+        (["MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIAlignRotated"], "one of 'ROIAlignV2', 'ROIAlign', 'ROIPool'"),
     ],
 )
 def test_values_that_nobody_can_mean_are_refused(overrides, message):

@@ -222,3 +222,26 @@ def test_missing_proposals_name_the_keys(training):
 def test_features_that_the_backbone_does_not_give_are_named():
     with pytest.raises(ConfigError, match=r"ROI_HEADS.IN_FEATURES \['res4'\]: take some of \['res5'\]"):
         detector("MODEL.ROI_HEADS.IN_FEATURES", ["res4"])
+
+
+@pytest.mark.parametrize("key", ["MODEL.BACKBONE.NAME", "MODEL.ROI_HEADS.NAME"])
+def test_a_part_that_nobody_registered_is_named_beside_those_that_are(key):
+    known = {"MODEL.BACKBONE.NAME": "build_slow_resnet_backbone", "MODEL.ROI_HEADS.NAME": "ActionROIHeads"}[key]
+    with pytest.raises(ConfigError, match=f"^{key} 'Foo' is none of .*{known}.*IMPORTS"):
+        detector(key, "Foo")
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "labels"), [([0.5], [0, -1, 1]), ([0.3, 0.5], [0, 1]), ([0.5, 0.3], [0, -1, 1]), ([], [1])]
+)
+def test_thresholds_of_overlap_that_do_not_fit_their_labels_are_refused(thresholds, labels):
+    options = {"TRAIN_ON_PROPOSALS": True, "IOU_THRESHOLDS": thresholds, "IOU_LABELS": labels}
+    with pytest.raises(ConfigError, match="IOU_THRESHOLDS .* with IOU_LABELS"):
+        detector(*(x for name, value in options.items() for x in (f"MODEL.ROI_HEADS.{name}", value)))
+
+
+@pytest.mark.parametrize("pooler_type", ["ROIAlignV2", "ROIAlign", "ROIPool"])
+def test_it_trains_with_every_kind_of_pooling(pooler_type):
+    with EventStorage():
+        loss = detector("MODEL.ROI_BOX_HEAD.POOLER_TYPE", pooler_type)([sample(BOXES)])["loss_action"]
+    assert torch.isfinite(loss)

@@ -55,7 +55,7 @@ class Key:
         default: its value where nobody sets it; its type is the type of all its values.
         help: what it does, with unit and the paper's symbol, section or table (arXiv 2104.14558).
         allowed: a Range of numbers, or all values there are, of each element where it has several; None: any of the
-            default's type.
+            default's type that is finite.
         length: number of elements; None: any.
         ascending: whether a smaller element comes first.
         needs: "KEY VALUE" without which nothing reads it, for the message that says so.
@@ -81,6 +81,8 @@ class Key:
             return ""
         if self.allowed is not None and not all(x in self.allowed for x in elements):
             return f"it has to be {'one of ' if isinstance(self.allowed, tuple) else ''}{self.allowed_text()}"
+        if self.allowed is None and not all(math.isfinite(x) for x in elements if isinstance(x, float)):
+            return "it has to be finite"
         if self.length not in (None, len(elements)):
             return f"it takes {self.length} values"
         if self.ascending and elements != sorted(elements):

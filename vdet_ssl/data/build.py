@@ -63,7 +63,13 @@ def load_dataset(name: str, proposal_file: str | None = None) -> Records:
     if proposal_file is not None:
         if proposal_file != GROUND_TRUTH and not PathManager.exists(proposal_file):
             raise ConfigError(f"{name}: DATASETS.PROPOSAL_FILES names {proposal_file}, which does not exist")
-        return _shared(add_proposals(load_dataset(name), proposal_file))
+        return _shared(add_proposals(load_own_records(name), proposal_file))
+    return load_own_records(name)
+
+
+@functools.lru_cache(maxsize=8)
+def load_own_records(name: str) -> Records:
+    """Return the records of one data set without proposals; read once."""
     records = load_records(name)
     logger.info(f"{name}: {len(records)} records")
     return _shared(records)

@@ -21,14 +21,15 @@ from torch import nn
 
 from vdet_ssl.checkpoint import VideoCheckpointer
 from vdet_ssl.config import CfgNode
-from vdet_ssl.data.build import build_test_loader, build_train_loader, load_test_set
+from vdet_ssl.data.build import build_test_loader, build_train_loader, load_own_records, load_test_set
 from vdet_ssl.data.datasets import dataset_kind, dataset_metadata
 from vdet_ssl.data.loading.loaders import EvaluationLoader, TrainLoader
 from vdet_ssl.data.records import Mapper
 from vdet_ssl.engine.hooks import DueEvaluation, EvalHook, LRSchedule, PeriodicCheckpointer, PeriodicWriter
 from vdet_ssl.engine.output_dir import clear, due_evaluation, save_config
 from vdet_ssl.engine.train_loop import StepTrainer
-from vdet_ssl.errors import CheckpointError, ConfigError, is_users_error
+from vdet_ssl.errors import CheckpointError, ConfigError, DataError, is_users_error
+from vdet_ssl.modeling.registered import find_registered
 from vdet_ssl.solver import build_lr_multiplier, build_optimizer
 
 logger = logging.getLogger(__name__)
@@ -103,13 +104,17 @@ class VideoTrainer(TrainerBase):
 
     @classmethod
     def check_datasets(cls, cfg: CfgNode, names: Sequence[str]) -> None:
-        """Raise ConfigError if a data set is not of the kind that the task takes, or has another number of classes."""
+        """Raise UserError if a data set is not of the kind that the task takes, or has another number of classes."""
         for name in dict.fromkeys(names):
             kind = dataset_kind(name)
             if kind not in (None, cls.data_kind):
                 raise ConfigError(
                     f"{name} is a data set of the kind {kind!r}, {cfg.MODEL.META_ARCHITECTURE} takes {cls.data_kind!r} "
                     "(datasets/README.md says which files give which)"
+                )
+            if kind is None and cls.data_kind == "key_frames" and "boxes" not in load_own_records(name)[0]:
+                raise DataError(
+                    f'{name}: record 0 has no "boxes", {cfg.MODEL.META_ARCHITECTURE} takes records of key frames'
                 )
             classes = dataset_metadata(name).get("thing_classes")
             if cls.num_classes_key is None or classes is None:
@@ -306,13 +311,7 @@ def trainer_class(cfg: CfgNode) -> type[VideoTrainer]:
 
 def architecture_class(cfg: CfgNode) -> type:
     """Return the class that MODEL.META_ARCHITECTURE names; ConfigError if there is none."""
-    if cfg.MODEL.META_ARCHITECTURE not in META_ARCH_REGISTRY:
-        known = ", ".join(name for name, _ in META_ARCH_REGISTRY)
-        raise ConfigError(
-            f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE!r} is none of {known} (IMPORTS names the modules that "
-            "add others)"
-        )
-    return META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+    return find_registered(cfg, "MODEL.META_ARCHITECTURE", META_ARCH_REGISTRY)
 
 
 def _subclasses(cls: type[VideoTrainer]) -> list[type[VideoTrainer]]:

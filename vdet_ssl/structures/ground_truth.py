@@ -159,6 +159,8 @@ def _check_record(record: Mapping[str, Any], num_classes: int) -> KeyFrameRecord
     missing = [field for field in _REQUIRED if field not in record]
     if missing:
         raise ValueError(f"it has no {', '.join(missing)}; a record of a key frame has {', '.join(_REQUIRED)}")
+    if not isinstance(record["file_name"], str):
+        raise TypeError(f"file_name is not a str: {record['file_name']!r}")
     timestamp = record["timestamp"]
     key_frame_id("", timestamp)
     boxes = _boxes(record["boxes"])

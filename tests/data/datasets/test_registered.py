@@ -1,12 +1,15 @@
 """Data sets that a user registers in detectron2's way: records in DatasetCatalog, classes in MetadataCatalog."""
 
-import json
+import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from vdet_ssl.config import load_cfg
 from vdet_ssl.data.datasets import action_names, dataset_kind, ensure_registered, load_records
+from vdet_ssl.engine.detection_trainer import DetectionTrainer
 from vdet_ssl.errors import DataError
 
 RECORD = {"video_id": "v", "timestamp": 2, "file_name": "v.mp4", "boxes": [[0, 0, 0.5, 1]], "classes": [[1]]}
@@ -18,7 +21,7 @@ def register(request):
     name = f"registered_{request.node.originalname}"
 
     def register(records, **metadata):
-        DatasetCatalog.register(name, lambda: json.loads(json.dumps(records)))
+        DatasetCatalog.register(name, lambda: copy.deepcopy(records))
         MetadataCatalog.get(name).set(**metadata)
         return name
 
@@ -69,6 +72,44 @@ def test_key_frames_without_boxes_are_refused_where_the_metadata_says_that_they_
 def test_records_of_videos_stay_as_they_are(register):
     records = [{"file_name": "v.mp4", "label": 3}]
     assert load_records(register(records, thing_classes=["sit", "walk"])) == records
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"file_name": Path("v.mp4")}, "file_name is not a str: PosixPath"),
+        ({"file_name": None}, "file_name is not a str: None"),
+        ({"video_id": "v"}, "file_name is not a str: None"),
+        ({"file_name": "v.mp4", "label": "3"}, "label is not an integer: '3'"),
+        ({"file_name": "v.mp4", "duration_s": "3"}, "duration_s is not a number of seconds: '3'"),
+        ({"file_name": "v.mp4", "duration_s": float("nan")}, "duration_s is not a number of seconds: nan"),
+        ("v.mp4", "it is a str; a record of a video is a dict"),
+    ],
+)
+def test_a_record_of_a_video_that_is_wrong_is_named(register, record, reason):
+    name = register([{"file_name": "u.mp4", "label": 0, "duration_s": None}, record])
+    with pytest.raises(DataError, match=f"{name}: record 1: {reason}"):
+        load_records(name)
+
+
+@pytest.mark.parametrize("records", [{"v.mp4": 1}, "v.mp4", {1, 2}, 3, None])
+def test_records_that_are_not_a_list_are_refused(register, records):
+    name = register(records)
+    with pytest.raises(DataError, match=f"{name}: its records are a .*; they have to be a list of dicts"):
+        load_records(name)
+
+
+@pytest.mark.parametrize("file_name", [Path("v.mp4"), None])
+def test_a_key_frame_whose_file_name_is_not_text_is_named(register, file_name):
+    name = register([{**RECORD, "file_name": file_name}], thing_classes=["sit", "walk"])
+    with pytest.raises(DataError, match=f"{name}: record 0, video_id 'v': file_name is not a str"):
+        load_records(name)
+
+
+def test_the_detector_refuses_records_of_videos(register):
+    name = register([{"file_name": "v.mp4", "label": 0}])
+    with pytest.raises(DataError, match=f'{name}: record 0 has no "boxes", ActionDetector takes records of key frames'):
+        DetectionTrainer.check_datasets(load_cfg("", ["MODEL.META_ARCHITECTURE", "ActionDetector"]), [name])
 
 
 def test_a_data_set_without_records_is_refused(register):

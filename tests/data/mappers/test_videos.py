@@ -12,7 +12,7 @@ from vdet_ssl.data.mappers import VideoMapper
 from vdet_ssl.data.mappers.decoder import Decoder
 from vdet_ssl.data.transforms import CropResize, augment_batch
 from vdet_ssl.data.video.reader import decode_clips
-from vdet_ssl.errors import VideoError
+from vdet_ssl.errors import ConfigError, VideoError
 
 
 @pytest.fixture(scope="module")
@@ -278,3 +278,12 @@ def test_a_mapper_reads_only_the_keys_that_it_depends_on():
         "COLOR.STRENGTH",
         "COLOR.BLUR_SIGMA",
     }
+
+
+@pytest.mark.parametrize(
+    "build", [VideoMapper.for_pretraining, functools.partial(VideoMapper.for_classification, is_train=True)]
+)
+def test_training_without_a_crop_needs_one_size(build):
+    with pytest.raises(ConfigError, match=r"CROP.TYPE none .* \(96, 128\): clips of one batch need one size"):
+        build(make_cfg(MIN_SIZE_TRAIN=(96, 128)))
+    build(make_cfg(MIN_SIZE_TRAIN=(96, 128), CROP__TYPE="vgg", CROP__SIZE=[64, 64]))

@@ -329,3 +329,10 @@ def test_a_crop_that_does_not_fit_is_refused():
         ClipAugmentation.for_training(cfg)
     with pytest.raises(ConfigError, match=r"INPUT.CROP.SIZE \[288, 240\] .* 256 \(INPUT.MIN_SIZE_TEST\)"):
         ClipAugmentation.for_views(cfg)
+
+
+@pytest.mark.parametrize("sizes", [(), (96, 112, 128), (128, 96)])
+def test_short_sides_that_cannot_be_a_range_are_refused(sizes):
+    cfg = make_cfg(MIN_SIZE_TRAIN=sizes, MIN_SIZE_TRAIN_SAMPLING="range", CROP__SIZE=[64, 64])
+    with pytest.raises(ConfigError, match="INPUT.MIN_SIZE_TRAIN is .* takes"):
+        ClipAugmentation.for_training(cfg)

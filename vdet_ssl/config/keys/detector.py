@@ -56,7 +56,13 @@ KEYS = (
         NOT_NEGATIVE,
         needs=_NEEDS,
     ),
-    Key("MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIAlignV2", "as in detectron2's ROIPooler", needs=_NEEDS),
+    Key(
+        "MODEL.ROI_BOX_HEAD.POOLER_TYPE",
+        "ROIAlignV2",
+        "as in detectron2's ROIPooler",
+        ("ROIAlignV2", "ROIAlign", "ROIPool"),
+        needs=_NEEDS,
+    ),
     Key(
         "MODEL.ROI_BOX_HEAD.DROPOUT",
         0.5,

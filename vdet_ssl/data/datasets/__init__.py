@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata
@@ -11,7 +11,7 @@ from detectron2.utils.file_io import PathManager
 from vdet_ssl.data.datasets.ava import register_ava_like, set_classes
 from vdet_ssl.data.datasets.builtin import register_all_ava
 from vdet_ssl.data.datasets.videos import VideoList, load_videos, register_builtin_videos, register_videos
-from vdet_ssl.data.records import Records
+from vdet_ssl.data.records import Records, check_video_records
 from vdet_ssl.errors import DataError
 from vdet_ssl.structures.ground_truth import check_records
 
@@ -112,17 +112,23 @@ def action_names(name: str) -> dict[int, str]:
 def load_records(name: str) -> Records:
     """Return the records of a data set, those of key frames checked and in one form (see `structures.ground_truth`).
 
-    Key frames are a data set's where its metadata says so, or where it does not say and the records have "boxes".
+    A list of records of videos is checked, too; a `VideoList` has been when its file was read.  Key frames are a data set's where its metadata says so, or where it does not say and the records have "boxes".
 
     Raises:
         DataError: a file or a record is missing or wrong.
     """
     with _missing_files_named(name):
         records = DatasetCatalog.get(ensure_registered(name))
+    if not hasattr(records, "__getitem__") or isinstance(records, Mapping | str):
+        raise DataError(f"{name}: its records are a {type(records).__name__}; they have to be a list of dicts")
     if len(records) == 0:
         raise DataError(f"{name} has no records")
-    is_key_frames = dataset_kind(name) == "key_frames" or (dataset_kind(name) is None and "boxes" in records[0])
-    return check_records(records, len(action_names(name)), name) if is_key_frames else records
+    kind = dataset_kind(name)
+    if kind == "key_frames" or (kind is None and isinstance(records[0], Mapping) and "boxes" in records[0]):
+        return check_records(records, len(action_names(name)), name)
+    if kind in (None, "videos") and isinstance(records, list | tuple):
+        check_video_records(records, name)
+    return records
 
 
 @contextlib.contextmanager

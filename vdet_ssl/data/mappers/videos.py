@@ -12,6 +12,7 @@ from vdet_ssl.data.mappers.decoder import Decoder
 from vdet_ssl.data.records import Record
 from vdet_ssl.data.transforms import ClipAugmentation
 from vdet_ssl.data.video.clip_buffer import Clip
+from vdet_ssl.errors import ConfigError
 
 
 class VideoMapper:
@@ -45,7 +46,7 @@ class VideoMapper:
         sampler = RandomClips(ClipSpec.from_cfg(cfg), num_clips, cfg.INPUT.T_MAX_S, cfg.INPUT.FRAME_RATE_JITTER)
         return cls(
             sampler=sampler,
-            augmentations=[ClipAugmentation.for_training(cfg)] * (2 if num_clips == 1 else 1),
+            augmentations=[_training_augmentation(cfg)] * (2 if num_clips == 1 else 1),
             decoder=Decoder.from_cfg(cfg),
             only_crop=cfg.INPUT.AUGMENTATION_DEVICE == "model",
         )
@@ -82,7 +83,7 @@ class VideoMapper:
         else:
             sampler = UniformClips(ClipSpec.from_cfg(cfg), num_test_clips)
         views = ClipAugmentation.for_views
-        augmentations = [ClipAugmentation.for_training(cfg)] if is_train else views(cfg, num_test_crops)
+        augmentations = [_training_augmentation(cfg)] if is_train else views(cfg, num_test_crops)
         return cls(sampler=sampler, augmentations=augmentations, decoder=Decoder.from_cfg(cfg))
 
     def __call__(self, record: Record, rng: np.random.Generator) -> dict[str, Any]:
@@ -121,3 +122,13 @@ class VideoMapper:
             return {"clips": [torch.from_numpy(transform.apply_clip(clip)) for clip, transform in drawn]}
         cropped = [torch.from_numpy(transform.crop.apply_clip(clip)) for clip, transform in drawn]
         return {"clips": cropped, "transforms": [transform for _, transform in drawn]}
+
+
+def _training_augmentation(cfg: CfgNode) -> ClipAugmentation:
+    """Return the augmentation of training; ConfigError if it gives clips of several sizes, which are not one batch."""
+    if cfg.INPUT.CROP.TYPE == "none" and len(set(cfg.INPUT.MIN_SIZE_TRAIN)) > 1:
+        raise ConfigError(
+            f"INPUT.CROP.TYPE none with INPUT.MIN_SIZE_TRAIN {cfg.INPUT.MIN_SIZE_TRAIN}: clips of one batch need one size; "
+            "take another INPUT.CROP.TYPE, or one size"
+        )
+    return ClipAugmentation.for_training(cfg)

@@ -53,7 +53,7 @@ class ClipAugmentation:
         """Return the augmentation that INPUT describes; a key that nothing depends on is not read.
 
         Raises:
-            ConfigError: INPUT.CROP.SIZE is larger than the frames.
+            ConfigError: INPUT.CROP.SIZE is larger than the frames, or nothing can be drawn from INPUT.MIN_SIZE_TRAIN.
         """
         color = cfg.INPUT.COLOR
         return cls(
@@ -115,10 +115,23 @@ def _training_crop(cfg: CfgNode) -> CropAugmentation:
     if kind == "inception":
         area, aspect_ratio = tuple(cfg.INPUT.CROP.AREA), tuple(cfg.INPUT.CROP.ASPECT_RATIO)
         return RandomResizedCrop(area, aspect_ratio, tuple(cfg.INPUT.CROP.SIZE))
-    short_side = ShortSide(cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING)
+    short_side = _training_short_side(cfg)
     if kind == "none":
         return WholeFrame(short_side)
     return RandomCrop(short_side, _crop_size(cfg, "MIN_SIZE_TRAIN", min(short_side.sizes)))
+
+
+def _training_short_side(cfg: CfgNode) -> ShortSide:
+    """Return what draws from INPUT.MIN_SIZE_TRAIN; ConfigError if it is not what MIN_SIZE_TRAIN_SAMPLING takes."""
+    sizes, sampling = cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
+    if len(sizes) == 0:
+        raise ConfigError("INPUT.MIN_SIZE_TRAIN is empty; it takes at least one size")
+    if sampling == "range" and (len(sizes) > 2 or sizes[0] > sizes[-1]):
+        raise ConfigError(
+            f'INPUT.MIN_SIZE_TRAIN is {sizes}; with INPUT.MIN_SIZE_TRAIN_SAMPLING "range" it takes the smallest and the '
+            'largest size, in this order; "choice" takes any number of sizes'
+        )
+    return ShortSide(sizes, sampling)
 
 
 def _crop_size(cfg: CfgNode, short_side_key: str, short_side: int) -> tuple[int, int]:

@@ -4,12 +4,13 @@ from typing import Any
 
 import torch
 from detectron2.config import configurable
-from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone, build_roi_heads
+from detectron2.modeling import META_ARCH_REGISTRY, ROI_HEADS_REGISTRY, Backbone, build_roi_heads
 from detectron2.structures import ImageList, Instances
 from torch import nn
 
 from vdet_ssl.config import CfgNode
 from vdet_ssl.layers import ClipNormalizer
+from vdet_ssl.modeling.registered import build_backbone, find_registered
 
 
 @META_ARCH_REGISTRY.register()
@@ -32,6 +33,7 @@ class ActionDetector(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         backbone = build_backbone(cfg)
+        find_registered(cfg, "MODEL.ROI_HEADS.NAME", ROI_HEADS_REGISTRY)
         return {
             "backbone": backbone,
             "roi_heads": build_roi_heads(cfg, backbone.output_shape()),

@@ -1,5 +1,6 @@
 """The RoI head of the action detector (B.3)."""
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -80,8 +81,10 @@ class ActionROIHeads(nn.Module):
             raise ConfigError(f"MODEL.ROI_HEADS.IN_FEATURES {heads.IN_FEATURES} need the same number of channels.")
         training: dict[str, Any] = {}
         if heads.TRAIN_ON_PROPOSALS:
-            matcher = Matcher(heads.IOU_THRESHOLDS, heads.IOU_LABELS, allow_low_quality_matches=False)
-            training = {"proposal_matcher": matcher, "train_score_thresh": heads.PROPOSAL_SCORE_THRESH_TRAIN}
+            training = {
+                "proposal_matcher": _proposal_matcher(cfg),
+                "train_score_thresh": heads.PROPOSAL_SCORE_THRESH_TRAIN,
+            }
         return {
             "in_features": heads.IN_FEATURES,
             "in_channels": shapes[0].channels,
@@ -179,3 +182,14 @@ class ActionROIHeads(nn.Module):
                     f"MODEL.ROI_HEADS.NUM_CLASSES is {self.num_classes}: set it to the number of classes in the data "
                     "set's list."
                 )
+
+
+def _proposal_matcher(cfg: CfgNode) -> Matcher:
+    thresholds, labels = cfg.MODEL.ROI_HEADS.IOU_THRESHOLDS, cfg.MODEL.ROI_HEADS.IOU_LABELS
+    rises = all(lower < higher for lower, higher in pairwise((0, *thresholds)))
+    if not (thresholds and rises and len(labels) == len(thresholds) + 1):
+        raise ConfigError(
+            f"MODEL.ROI_HEADS.IOU_THRESHOLDS {thresholds} with IOU_LABELS {labels}: the thresholds have to rise from above "
+            "0, and there is one label more than thresholds"
+        )
+    return Matcher(thresholds, labels, allow_low_quality_matches=False)

@@ -4,11 +4,12 @@ from typing import Any
 
 import torch
 from detectron2.config import configurable
-from detectron2.modeling import Backbone, build_backbone
+from detectron2.modeling import Backbone
 from torch import nn
 
 from vdet_ssl.config import CfgNode
 from vdet_ssl.layers import MLP, norm_factory
+from vdet_ssl.modeling.registered import build_backbone
 
 
 class Encoder(nn.Module):
