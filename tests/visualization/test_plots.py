@@ -47,7 +47,7 @@ def test_a_last_line_that_is_half_written_is_left_out(metrics):
     whole = metrics.read_text()
     metrics.write_text(whole[:-10])
     assert read_metrics(metrics)["total_loss"].iterations.tolist() == [0, 1, 2, 3]
-    metrics.write_text(whole + "4" + whole)  # a number where an object is expected, and not in the last line
+    metrics.write_text(whole + "4\n" + whole)  # a number where an object is expected, and not in the last line
     with pytest.raises(DataError, match="metrics.json:6: is not a line of detectron2's metrics"):
         read_metrics(metrics)
 
