@@ -30,6 +30,7 @@ from synthetic.shot import TEST, TRAIN, Domain, Film, Shot
 from tqdm import tqdm
 
 from vdet_ssl.data.video.writer import VideoWriter
+from vdet_ssl.errors import one_line_errors
 
 DOMAINS = {"pretrain": TRAIN, "knn_train": TRAIN, "knn_val": TEST, "train": TRAIN, "val": TEST}
 LABELLED = ("train", "val")
@@ -73,28 +74,44 @@ def main(argv: Sequence[str] | None = None) -> None:
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", required=True, help="folder to write to")
-    parser.add_argument("--pretrain-videos", type=int, default=600, help="unlabelled videos to pre-train on")
-    parser.add_argument("--knn-train-videos", type=int, default=240, help="more of the same to fit a probe on")
-    parser.add_argument("--knn-val-videos", type=int, default=240, help="videos that kNN and probes classify")
-    parser.add_argument("--train-videos", type=int, default=12, help="labelled videos to train on")
-    parser.add_argument("--val-videos", type=int, default=24, help="labelled videos to evaluate on")
-    parser.add_argument("--seconds", type=int, default=9, help="length of a labelled video")
-    parser.add_argument("--shot-seconds", type=int, default=1, help="length of its shots, but for the first and last")
-    parser.add_argument("--key-frame-rate", type=int, default=1, help="annotated frames a second of a labelled video")
+    parser.add_argument("--pretrain-videos", type=not_negative, default=600, help="unlabelled videos to pre-train on")
+    parser.add_argument("--knn-train-videos", type=not_negative, default=240, help="more of the same to fit a probe on")
+    parser.add_argument("--knn-val-videos", type=not_negative, default=240, help="videos that kNN and probes classify")
+    parser.add_argument("--train-videos", type=not_negative, default=12, help="labelled videos to train on")
+    parser.add_argument("--val-videos", type=not_negative, default=24, help="labelled videos to evaluate on")
+    parser.add_argument("--seconds", type=positive, default=9, help="length of a labelled video")
+    parser.add_argument(
+        "--shot-seconds", type=positive, default=1, help="length of its shots, but for the first and last"
+    )
+    parser.add_argument(
+        "--key-frame-rate", type=positive, default=1, help="annotated frames a second of a labelled video"
+    )
     parser.add_argument(
         "--size", type=even, default=64, help="height in pixels; labelled videos are half as wide again"
     )
-    parser.add_argument("--fps", type=int, default=8, help="frames a second")
+    parser.add_argument("--fps", type=positive, default=8, help="frames a second")
     parser.add_argument(
         "--temporal", action="store_true", help="pairs of actions that differ in the order of their frames alone"
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
+    parser.add_argument("--seed", type=not_negative, default=0)
+    parser.add_argument("--jobs", type=positive, default=os.cpu_count(), help="processes")
     return parser.parse_args(argv)
 
 
+def not_negative(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text}: has to be a whole number, 0 or more")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    if not_negative(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text}: has to be at least 1")
+    return int(text)
+
+
 def even(text: str) -> int:
-    pixels = int(text)
+    pixels = not_negative(text)
     if pixels % 4 or pixels < 32:
         raise argparse.ArgumentTypeError(f"{text}: has to be a multiple of 4 and at least 32")
     return pixels
@@ -147,7 +164,7 @@ def labelled_video(
     cuts.append(args.seconds * film.frame_rate)
     shots = []
     for first, last in itertools.pairwise(cuts):
-        people = [actions[i] for i in rng.integers(len(actions), size=rng.choice([1, 2, 3], p=[0.4, 0.4, 0.2]))]
+        people = [actions[i] for i in rng.integers(len(actions), size=rng.choice([1, 2, 3], p=[0.5, 0.4, 0.1]))]
         shots.append(Shot(rng, domain, people, last - first, film))
     return shots
 
@@ -256,4 +273,5 @@ def _write_rows(path: Path, rows: list[Row]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors():
+        main()

@@ -131,8 +131,9 @@ def test_a_command_is_understood(command, monkeypatch, capsys):
 def data_sets(make_video, tmp_path_factory):
     """kind of data set -> one that is trained and evaluated on, and its proposals, all of it small."""
     folder = tmp_path_factory.mktemp("data")
-    make_video(folder / "a.mp4", num_frames=30)
-    (folder / "list.csv").write_text("a.mp4,0\n")
+    for name in ("a", "b"):  # kNN compares one with the other
+        make_video(folder / f"{name}.mp4", num_frames=30)
+    (folder / "list.csv").write_text("a.mp4,0\nb.mp4,0\n")
     (folder / "boxes.csv").write_text("a,0.5,0.1,0.1,0.9,0.9,1,0\n")
     (folder / "proposals.csv").write_text("a,0.5,0.1,0.1,0.9,0.9,,1.0\n")
     (folder / "actions.pbtxt").write_text('item { name: "walk" id: 1 }')

@@ -82,7 +82,8 @@ def chance(world: Path, detections: Path, output: Path) -> dict[str, Any]:
     for _ in range(CHANCE_DRAWS):
         table[7] = rng.random(len(table)).round(6)
         table.to_csv(output / "chance.csv", header=False, index=False)
-        results.append(evaluate_files(world / "val.csv", output / "chance.csv", world / "actions.pbtxt"))
+        truth, names, excluded = (world / name for name in ("val.csv", "actions.pbtxt", "val_excluded.csv"))
+        results.append(evaluate_files(truth, output / "chance.csv", names, excluded=excluded))
     classes = results[0].ap
     ap = {name: None if classes[name] is None else float(np.mean([r.ap[name] for r in results])) for name in classes}
     return {"mAP": float(np.mean([r.mean_ap for r in results])), "AP": ap}
@@ -161,7 +162,8 @@ def main() -> None:
     world, show = output / "world", output / "show"
     make_world(world, args.seed, WORLD)
     make_world(show, args.seed, SHOW, *SHOW_FORM)
-    (show / "val.yaml").replace(show / "show.yaml")
+    description = (show / "val.yaml").read_text()
+    (show / "show.yaml").write_text(description.replace("excluded_timestamps: val_excluded.csv\n", ""))
     pretrain(args.method, world, output / "pretrain", args.seed)
     weights = ("MODEL.WEIGHTS", output / "pretrain/model_final.pth")
     scratch = detect(world, show, output / "scratch", args.seed)

@@ -26,10 +26,16 @@ def parser() -> argparse.ArgumentParser:
     boxes.add_argument("--whole-frame", action="store_true", help="one box: the frame, every second")
     parser.add_argument("--label-map", required=True, help="pbtxt of the actions that the detector was trained on")
     parser.add_argument("--output", required=True, type=Path, help="folder to write to")
-    parser.add_argument("--top-k", type=int, default=3, help="actions shown of a person")
+    parser.add_argument("--top-k", type=at_least_1, default=3, help="actions shown of a person")
     parser.add_argument("--min-score", type=float, default=0.3, help="actions below are not shown")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides of the config")
     return parser
+
+
+def at_least_1(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"it is {text}; it has to be a whole number of at least 1")
+    return int(text)
 
 
 def main(args: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ named `detectron2`.  torch has to be installed first.  Nothing happens when dete
 main branch built from source, conda-forge's package, or an earlier run of this script.
 """
 
+import argparse
 import importlib.util
 import subprocess
 import sys
@@ -92,6 +93,7 @@ def download(folder):
 
 
 def main():
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     if importlib.util.find_spec("detectron2") is not None:
         print("detectron2 is already installed; nothing to do.")
         return

@@ -49,8 +49,9 @@ def help_keys(args: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", default="", metavar="FILE", help="yaml of keys that differ from the defaults")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR, if any")
-    parser.add_argument("--overwrite", action="store_true", help="delete the training that is in OUTPUT_DIR, if any")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR, if any")
+    start.add_argument("--overwrite", action="store_true", help="delete the training that is in OUTPUT_DIR, if any")
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS on DATASETS.TEST")
     parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="processes on each machine")
     parser.add_argument("--num-machines", type=int, default=1, metavar="N")

@@ -53,9 +53,15 @@ def parser() -> argparse.ArgumentParser:
         "--ground-truth", help="annotation csv: shown in white, true positives in green, false ones in red"
     )
     parser.add_argument("--output", required=True, type=Path, help="folder for <video_id>_annotated.mp4")
-    parser.add_argument("--top-k", type=int, default=3, help="actions shown of a person")
+    parser.add_argument("--top-k", type=at_least_1, default=3, help="actions shown of a person")
     parser.add_argument("--min-score", type=float, default=0.3, help="actions below are not shown")
     return parser
+
+
+def at_least_1(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"it is {text}; it has to be a whole number of at least 1")
+    return int(text)
 
 
 if __name__ == "__main__":

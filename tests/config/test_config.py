@@ -222,6 +222,12 @@ def test_what_is_not_the_name_of_a_module_is_refused(value):
         load_cfg("", ["IMPORTS", value])
 
 
+@pytest.mark.parametrize("value", ["a,b", "a, b", "[a,b]"])
+def test_several_modules_without_quotes_are_refused_with_the_form_of_a_list(value):
+    with pytest.raises(ConfigError, match=r"""command line: IMPORTS takes .* as a list, "\['a', 'b'\]"$"""):
+        load_cfg("", ["IMPORTS", value])
+
+
 def test_an_error_inside_a_module_keeps_its_traceback(folder):
     write(folder / "broken.py", "import no_such_dependency")
     write(folder / "wrong.py", "def add_config(cfg):\n    cfg.NO_SUCH_GROUP.X = 1\n")

@@ -28,6 +28,17 @@ def test_a_prefix_selects_and_lists_detectron2s_keys_too():
         format_keys("INPUT.CRUP")
 
 
+def test_the_case_of_a_prefix_does_not_matter():
+    assert format_keys("input.Crop") == format_keys("INPUT.CROP")
+
+
+def test_a_projects_plain_keys_are_not_said_to_be_detectron2s():
+    cfg = get_cfg()
+    cfg.INPUT.CROP.MINE = 3
+    text = format_keys("INPUT.CROP", cfg)
+    assert "INPUT.CROP.MINE = 3  (a project's)" in text and "INPUT.CROP.ENABLED = False  (detectron2's)" in text
+
+
 def test_a_projects_keys_are_listed_at_the_values_of_its_config():
     cfg = get_cfg()
     add_keys(cfg, [Key("MODEL.NEW.WIDTH", 1, "of the head", needs="MODEL.X y")])

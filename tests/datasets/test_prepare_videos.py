@@ -76,7 +76,7 @@ def test_manifest_of_a_list(prepare, collection):
 def test_goes_on_where_it_stopped(prepare, collection, tmp_path):
     manifest = tmp_path / "train.parquet"
     prepare(collection, manifest)
-    (part,) = (tmp_path / "train.parquet.parts").iterdir()
+    (part,) = (tmp_path / "train.parquet.parts").glob("*.jsonl")
     lines = part.read_text()
     part.write_text(lines[: lines.rindex('"error"')])  # as if the machine had gone down while the last was written
     before = pd.read_parquet(manifest)
@@ -164,7 +164,7 @@ def test_does_not_overwrite_what_it_has_not_made(prepare, collection, tmp_path):
 def test_what_was_made_but_not_noted_is_made_again(prepare, collection, tmp_path):
     """The machine went down between the two."""
     prepare(collection, tmp_path / "a.parquet", "--transcode", "intra")
-    (part,) = (tmp_path / "a.parquet.parts").iterdir()
+    (part,) = (tmp_path / "a.parquet.parts").glob("*.jsonl")
     part.write_text("".join(line for line in part.read_text().splitlines(True) if '"checksum"' not in line))
     assert "5/5" in prepare(collection, tmp_path / "a.parquet", "--transcode", "intra").err
 

@@ -141,6 +141,13 @@ def test_a_pair_shows_the_same_poses_in_the_opposite_order(forwards, backwards):
     assert np.abs(there[0] - there[-1]).max() > 0.8
 
 
+@pytest.mark.parametrize("option", ["--fps 0", "--seconds 0", "--key-frame-rate 0", "--train-videos -1", "--size x"])
+def test_a_number_that_no_world_can_have_is_refused(option, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        prepare_synthetic.parse_args(["--output", str(tmp_path), *option.split()])
+    assert f"argument {option.split()[0]}: {option.split()[1]}: has to be" in capsys.readouterr().err
+
+
 def test_temporal_world_has_the_pairs(tmp_path):
     prepare_synthetic.main(["--output", str(tmp_path), "--jobs", "1", "--temporal", *SMALL])
     assert list(read_label_map(tmp_path / "actions.pbtxt").values()) == [action.name for action in PAIRS]

@@ -134,6 +134,25 @@ def test_the_screen_has_metrics_of_the_first_iteration_and_a_table_at_the_end_th
         assert detail in log and detail not in printed
 
 
+def test_the_saved_config_trains_and_resumes(videos, tmp_path):
+    run_here(*PRETRAIN, "DATASETS.TRAIN", videos, "SOLVER.MAX_ITER", 2, "OUTPUT_DIR", tmp_path / "a")
+    run_here("--config-file", tmp_path / "a/config.yaml", "OUTPUT_DIR", tmp_path / "b")
+    assert_equal(final(tmp_path / "b")["model"], final(tmp_path / "a")["model"])
+    run_here("--resume", "--config-file", tmp_path / "a/config.yaml", "SOLVER.MAX_ITER", 3)
+    assert final(tmp_path / "a")["iteration"] == 2
+
+
+def test_a_config_that_is_refused_deletes_nothing(videos, tmp_path):
+    base = [*PRETRAIN, "DATASETS.TRAIN", videos, "SOLVER.MAX_ITER", 2, "OUTPUT_DIR", tmp_path]
+    run_here(*base)
+    before = {path: path.read_bytes() for path in tmp_path.glob("*") if path.name in ("config.yaml", "metrics.json")}
+    for choice in ("--overwrite", "--resume"):
+        with pytest.raises(ConfigError, match="INPUT.CROP.ENABLED"):
+            run_here(choice, *base, "INPUT.CROP.ENABLED", True)
+    assert len(before) == 2 and all(path.read_bytes() == content for path, content in before.items())
+    assert final(tmp_path)["iteration"] == 1
+
+
 def test_two_processes_train_as_one_does(videos, tmp_path):
     # A small rate: float32 rounding must not grow from step to step.
     base = [*PRETRAIN, "DATASETS.TRAIN", videos, "SOLVER.MAX_ITER", 3, "SOLVER.BASE_LR", 0.01]

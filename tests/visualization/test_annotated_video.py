@@ -89,7 +89,7 @@ def test_boxes_appear_at_their_time_and_place_alone(gray_video, tmp_path):
     assert len(frames) == 20 and frames[0].shape == (480, 720, 3)
     with_box, without = frames[5].astype(int), frames[15].astype(int)
     changed = np.abs(with_box - without).max(-1) > 60
-    changed[:40, :120] = False  # the time in the corner
+    changed[-40:, -120:] = False  # the time in the corner
     ys, xs = np.nonzero(changed)
     assert abs(xs.min() - 180) <= 3 and abs(xs.max() - 360) <= 3 and abs(ys.max() - 360) <= 3
     assert not changed[130:350, 190:350].any()
@@ -114,3 +114,20 @@ def test_tool_draws_a_result_file(gray_video, tmp_path):
     other = gray_video.rename(tmp_path / "other.mp4")
     run = subprocess.run([*map(str, command), str(other)], check=False, **options)
     assert run.returncode != 0 and "nothing about the video 'other'; it names clip" in run.stderr
+
+
+@pytest.mark.parametrize("tool", ["detect_actions", "visualize_detections"])
+@pytest.mark.parametrize("top_k", ["0", "-1"])
+def test_fewer_than_one_action_of_a_person_is_refused(tool, top_k):
+    words = [sys.executable, f"tools/{tool}.py", "--top-k", top_k]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and f"argument --top-k: it is {top_k}; it has to be" in done.stderr
+
+
+def test_the_clock_covers_no_action_of_a_whole_frame_box(gray_video, tmp_path):
+    output = tmp_path / "out.mp4"
+    write_annotated_video(gray_video, output, [key_frame(0.5, (0, 0, 1, 1))])
+    frame = frames_of(output)[5].astype(int)
+    row = round(0.036 * len(frame))
+    assert (frame[-row + 3 : -4, -20:-10].mean((0, 1)) < 100).all()  # the clock, bottom right
+    assert frame[4 : row - 4, 2:4].mean((0, 1))[0] > 200  # the action's own colour, top left

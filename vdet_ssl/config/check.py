@@ -48,7 +48,7 @@ def refuse_unread(cfg: CfgNode, *, trains: bool = True, evaluates: bool = True) 
     unread = {
         name: override
         for name, override in cfg.record.overrides.items()
-        if override.value != override.default and name not in reads
+        if _plain(override.value) != _plain(override.default) and name not in reads
     }
     for name, override in list(unread.items()):
         from_file = override.where != COMMAND_LINE
@@ -63,6 +63,11 @@ def refuse_unread(cfg: CfgNode, *, trains: bool = True, evaluates: bool = True) 
     if unread:
         (name, override), *others = unread.items()
         raise ConfigError(_message(cfg, name, override) + "".join(f"; so has {_place(*other)}" for other in others))
+
+
+def _plain(value: object) -> object:
+    """Return a value with lists for tuples, at any depth: yaml has no tuples."""
+    return [_plain(x) for x in value] if isinstance(value, list | tuple) else value
 
 
 def _is_of_training(name: str) -> bool:

@@ -5,8 +5,11 @@
 writes.
 """
 
+import functools
 import textwrap
 from itertools import groupby
+
+from detectron2.config import get_cfg as get_detectron2_cfg
 
 from vdet_ssl.config.config import CfgNode, get_cfg, nearest
 from vdet_ssl.config.key import Key
@@ -29,18 +32,20 @@ def format_keys(prefix: str = "", cfg: CfgNode | None = None) -> str:
     """Return what there is to know about all keys whose names start so, for a terminal.
 
     Args:
-        prefix: such as "SOLVER" or "MODEL.B"; "": the keys that this framework reads, without detectron2's others.
+        prefix: such as "SOLVER" or "model.b", in any case; "": the keys that this framework reads, without detectron2's others.
         cfg: a config with the keys of projects too; default: the framework's alone.
     Raises:
         ConfigError: no key starts so.
     """
-    cfg = cfg or get_cfg()
-    entries = [_entry(key, cfg.peek(name)) for name, key in cfg.record.keys.items() if name.startswith(prefix)]
+    cfg, prefix = cfg or get_cfg(), prefix.upper()
+    entries = [_entry(key, cfg.peek(name)) for name, key in cfg.record.keys.items() if name.upper().startswith(prefix)]
     if prefix:
         entries += [
-            f"{name} = {cfg.peek(name)!r}  (detectron2's)"
+            _plain_entry(name, cfg.peek(name))
             for name in cfg.key_names()
-            if name.startswith(prefix) and name not in cfg.record.keys and not isinstance(cfg.peek(name), CfgNode)
+            if name.upper().startswith(prefix)
+            and name not in cfg.record.keys
+            and not isinstance(cfg.peek(name), CfgNode)
         ]
     if not entries:
         raise ConfigError(f"no key starts with {prefix}; the nearest one is {nearest(prefix, cfg.key_names())}")
@@ -50,6 +55,16 @@ def format_keys(prefix: str = "", cfg: CfgNode | None = None) -> str:
 def _entry(key: Key, value: object) -> str:
     text = "; ".join(filter(None, [key.help, key.allowed_text(), key.needs and f"needs {key.needs}"]))
     return f"{key.name} = {value!r}\n" + textwrap.fill(text, 110, initial_indent="    ", subsequent_indent="    ")
+
+
+def _plain_entry(name: str, value: object) -> str:
+    """Describe a key that was added without a `Key`."""
+    return f"{name} = {value!r}  ({'detectron2' if name in _detectron2_keys() else 'a project'}'s)"
+
+
+@functools.cache
+def _detectron2_keys() -> frozenset[str]:
+    return frozenset(CfgNode(get_detectron2_cfg()).key_names())
 
 
 def keys_page() -> str:

@@ -55,6 +55,9 @@ def _module_names(setting: Setting) -> list[str]:
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"{setting.where}: {IMPORTS} takes a list of modules' names, not {value!r}")
+    if isinstance(value, str) and "," in value:
+        several = [name.strip() for name in value.strip("[]()").split(",")]
+        raise ConfigError(f'{setting.where}: {IMPORTS} takes several modules as a list, "{several}"')
     return list(names)
 
 

@@ -107,16 +107,23 @@ class PeriodicWriter(hooks.PeriodicWriter):
     """detectron2's, which writes after the first iteration too: people see early whether all is well.
 
     Args:
-        writers: of metrics.
+        build_writers: () -> writers of metrics; called when training starts, as they open their files.
         path: of their file.
         period: iterations between two times that they write.
         written: called after they have written.
     """
 
-    def __init__(self, writers: list[EventWriter], path: str, period: int, written: Callable[[], None]) -> None:
-        super().__init__(writers, period)
+    def __init__(
+        self, build_writers: Callable[[], list[EventWriter]], path: str, period: int, written: Callable[[], None]
+    ) -> None:
+        super().__init__([], period)
+        self.build_writers = build_writers
         self.path = path
         self.written = written
+
+    def before_train(self) -> None:
+        with naming(self.path):
+            self._writers = self.build_writers()
 
     def after_step(self) -> None:
         is_first = self.trainer.iter == self.trainer.start_iter and self.trainer.iter + 1 < self.trainer.max_iter

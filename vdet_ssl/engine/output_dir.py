@@ -13,7 +13,7 @@ from vdet_ssl.files import atomic_write, hold_lock, remove_partial_files
 _CHECKPOINTS = ("last_checkpoint", "model_*.pth")
 _DUE = "evaluation_due"
 _OTHERS = (
-    *("metrics.json", "events.out.tfevents.*", "log.txt*", "broken_videos.csv", "not_finite_*.pth", "inference"),
+    *("metrics.json", "events.out.tfevents.*", "broken_videos.csv", "not_finite_*.pth", "inference"),
     _DUE,
 )
 
@@ -23,11 +23,9 @@ logger = logging.getLogger(__name__)
 def claim(output_dir: str, *, resume: bool, overwrite: bool) -> None:
     """Make the folder this process' own, for a training; call it in the main process, before anything is written.
 
-    What a training left that never came to a checkpoint makes room for the new one.
-
     Args:
         resume: a training that is in the folder goes on.
-        overwrite: it is deleted: checkpoints, metrics, logs and results of evaluations, not what else is there.
+        overwrite: it will be deleted (`clear`).
     Raises:
         ConfigError: another process runs in the folder, or another training is in it.
     """
@@ -35,14 +33,19 @@ def claim(output_dir: str, *, resume: bool, overwrite: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     _lock(folder)
     remove_partial_files(folder)
-    if resume:
-        return
-    if not overwrite and _matching(folder, _CHECKPOINTS):
+    if not (resume or overwrite) and _matching(folder, _CHECKPOINTS):
         raise ConfigError(
             f"OUTPUT_DIR {output_dir} holds a training already: --resume goes on with it, --overwrite deletes it and "
             "starts again, another OUTPUT_DIR leaves it alone"
         )
-    for path in _matching(folder, (*_CHECKPOINTS, *_OTHERS)):
+
+
+def clear(output_dir: str) -> None:
+    """Delete the training that is in a folder: checkpoints, metrics and results of evaluations, not what else is there.
+
+    To be called when a new one starts, and all that could be wrong with it has been found.
+    """
+    for path in _matching(Path(output_dir), (*_CHECKPOINTS, *_OTHERS)):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:

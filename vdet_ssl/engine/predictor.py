@@ -15,6 +15,7 @@ from vdet_ssl.data.build import build_test_loader
 from vdet_ssl.data.datasets.proposals import proposal_fields, read_proposals
 from vdet_ssl.data.records import Record
 from vdet_ssl.data.video.reader import probe
+from vdet_ssl.engine.detection_trainer import DetectionTrainer
 from vdet_ssl.engine.setup import choose_device
 from vdet_ssl.engine.trainer import trainer_class
 from vdet_ssl.errors import ConfigError, DataError
@@ -51,6 +52,11 @@ class ActionPredictor:
         self.cfg = load_cfg(str(config_file), [*overrides, *(["MODEL.WEIGHTS", str(weights)] if weights else [])])
         check_values(self.cfg)
         choose_device(self.cfg)
+        task = trainer_class(self.cfg)
+        if not issubclass(task, DetectionTrainer):
+            raise ConfigError(
+                f"{config_file} is of {self.cfg.MODEL.META_ARCHITECTURE}, which is not an action detector"
+            )
         self.class_names = read_label_map(label_map)
         num_classes = self.cfg.MODEL.ROI_HEADS.NUM_CLASSES
         if len(self.class_names) != num_classes:
@@ -59,7 +65,6 @@ class ActionPredictor:
             )
         if not self.cfg.MODEL.WEIGHTS:
             raise ConfigError("give the detector's checkpoint: MODEL.WEIGHTS model_final.pth")
-        task = trainer_class(self.cfg)
         self.mapper = task.build_mapper(self.cfg, is_train=False)
         self.model = task.build_model(self.cfg)
         load_whole_model(self.model, self.cfg.MODEL.WEIGHTS)

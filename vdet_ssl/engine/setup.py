@@ -70,8 +70,8 @@ def _drawn_seed(resumed_folder: str) -> int:
 
 
 def choose_device(cfg: CfgNode) -> None:
-    """Set MODEL.DEVICE to "cpu" where it is "cuda" and there is no GPU."""
-    if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
+    """Set MODEL.DEVICE to "cpu" where it is "cuda" (or "cuda:1") and there is no GPU."""
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         logger.info("No GPU is available: MODEL.DEVICE is cpu")
         cfg.MODEL.DEVICE = "cpu"
     if cfg.peek("SOLVER.AMP.ENABLED") and cfg.MODEL.DEVICE == "cpu":

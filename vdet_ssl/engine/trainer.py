@@ -26,10 +26,9 @@ from vdet_ssl.data.datasets import dataset_kind, dataset_metadata
 from vdet_ssl.data.loading.loaders import EvaluationLoader, TrainLoader
 from vdet_ssl.data.records import Mapper
 from vdet_ssl.engine.hooks import DueEvaluation, EvalHook, LRSchedule, PeriodicCheckpointer, PeriodicWriter
-from vdet_ssl.engine.output_dir import due_evaluation, save_config
+from vdet_ssl.engine.output_dir import clear, due_evaluation, save_config
 from vdet_ssl.engine.train_loop import StepTrainer
 from vdet_ssl.errors import CheckpointError, ConfigError, DataError, is_users_error
-from vdet_ssl.files import naming
 from vdet_ssl.modeling.registered import find_registered
 from vdet_ssl.solver import build_lr_multiplier, build_optimizer
 
@@ -194,12 +193,11 @@ class VideoTrainer(TrainerBase):
             ret.append(checkpointer)
             written = _nothing
         if comm.is_main_process():
-            ret.append(PeriodicWriter(self.build_writers(), f"{cfg.OUTPUT_DIR}/metrics.json", 20, written))
+            ret.append(PeriodicWriter(self.build_writers, f"{cfg.OUTPUT_DIR}/metrics.json", 20, written))
         return ret
 
     def build_writers(self) -> list[EventWriter]:
-        with naming(f"{self.cfg.OUTPUT_DIR}/metrics.json"):
-            return default_writers(self.cfg.OUTPUT_DIR, self.max_iter)
+        return default_writers(self.cfg.OUTPUT_DIR, self.max_iter)
 
     def evaluate(self) -> dict:
         self.last_results = self.test(self.cfg, self.model, self.evaluations)
@@ -236,6 +234,8 @@ class VideoTrainer(TrainerBase):
             logger.info(f"{self.cfg.OUTPUT_DIR} is finished: all {self.max_iter} iterations are done")
             return {}
         if comm.is_main_process():
+            if self.start_iter == 0:
+                clear(self.cfg.OUTPUT_DIR)
             save_config(self.cfg)
         logger.info(f"Starting training from iteration {self.start_iter}")
         start = time.monotonic()

@@ -99,7 +99,7 @@ def write_annotated_video(
             for time_s, frame in _all_frames(reader, float(fps)):
                 image = np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
                 annotate(image, boxes_at(detections, time_s), boxes_at(ground_truth, time_s))
-                _write(image, 0, 0, [(f"{time_s:.1f} s", _CLOCK)], upward=False)
+                _write(image, width, height, [(f"{time_s:.1f} s", _CLOCK)], upward=True)
                 writer.write(image)
 
 
