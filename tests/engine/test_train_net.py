@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from vdet_ssl.errors import ConfigError, UserError
+from vdet_ssl.errors import ConfigError, DataError, UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY_BACKBONE = [
@@ -265,6 +265,17 @@ def test_the_number_of_classes_is_checked_before_training(toy, tmp_path):
 def test_the_kind_of_the_data_is_checked_before_training(toy, tmp_path, model, name, message):
     with pytest.raises(ConfigError, match=message):
         run_here("MODEL.META_ARCHITECTURE", model, "DATASETS.TRAIN", toy / name, "OUTPUT_DIR", tmp_path)
+
+
+def test_a_key_frame_beyond_its_movie_is_found_before_training(toy, tmp_path):
+    rows = (toy / "gt.csv").read_text().splitlines(keepends=True)
+    (toy / "beyond.csv").write_text("".join([*rows[:5], rows[0].replace(",0001,", ",0021,"), *rows[5:]]))
+    (toy / "beyond.yaml").write_text((toy / "toy.yaml").read_text().replace("gt.csv", "beyond.csv"))
+    detector = ["MODEL.META_ARCHITECTURE", "ActionDetector", "MODEL.ROI_HEADS.NUM_CLASSES", 3]
+    data = ["DATASETS.TRAIN", toy / "toy.yaml", "DATASETS.TEST", toy / "beyond.yaml", "OUTPUT_DIR", tmp_path]
+    proposals = ["MODEL.LOAD_PROPOSALS", True, "DATASETS.PROPOSAL_FILES_TEST", "ground_truth"]
+    with pytest.raises(DataError, match=r"beyond.csv:6: the key frame v0,0021 is outside of .*v0.mp4.*from 0 to 20 s"):
+        run_here(*detector, *TINY_BACKBONE, *data, *proposals)
 
 
 def test_proposals_are_read_before_training(toy, tmp_path):

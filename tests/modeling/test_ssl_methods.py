@@ -335,3 +335,10 @@ def test_monitored_values_are_their_definitions(build_method, make_clips):
     assert seen["embedding/std"] == pytest.approx(float(z[0].std(dim=0, correction=0).mean()))
     assert seen["embedding/positive_similarity"] == pytest.approx(sum(same) / len(same))
     assert seen["embedding/negative_similarity"] == pytest.approx(sum(other) / len(other))
+
+
+def test_clips_of_several_sizes_are_refused(build_method, make_clips):
+    batch = as_batch(make_clips(2, 2))
+    batch[1]["clips"][1] = batch[1]["clips"][1][:, :6]
+    with pytest.raises(ConfigError, match=r"need one size, these have \[\(6, 8\), \(8, 8\)\]"):
+        build_method("BYOL").stack_clips(batch)

@@ -279,6 +279,7 @@ def test_warm_up_of_more_than_half_of_training_is_warned_of(caplog):
     [
         ("MAX_ITER", 100, "STEPS", (60, 40)),
         ("MAX_ITER", 100, "STEPS", (40, 40)),
+        ("MAX_ITER", 100, "STEPS", (0, 40)),  # of a fraction of an epoch
         ("MAX_ITER", 100, "STEPS", (40, 100)),
         ("MAX_EPOCHS", 2.0, "STEP_EPOCHS", (1, 3)),
     ],

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,6 +47,6 @@ def _problem(record: Any) -> str:
     label, duration_s = record.get("label", 0), record.get("duration_s") or 0
     if not isinstance(label, Integral):
         return f"label is not an integer: {label!r}"
-    if not (isinstance(duration_s, Real) and 0 <= float(duration_s) < math.inf):
+    if not (isinstance(duration_s, int | float | np.number) and 0 <= duration_s < math.inf):
         return f"duration_s is not a number of seconds: {duration_s!r}"
     return ""

@@ -7,6 +7,7 @@ from pathlib import Path
 from vdet_ssl.config import CfgNode
 from vdet_ssl.data.build import load_datasets, load_test_set
 from vdet_ssl.data.datasets import action_names
+from vdet_ssl.data.datasets.key_frame_times import check_key_frame_times
 from vdet_ssl.data.loading.loaders import EvaluationLoader, TrainLoader
 from vdet_ssl.data.mappers import KeyFrameMapper
 from vdet_ssl.data.records import Mapper, Records
@@ -42,6 +43,7 @@ class DetectionTrainer(VideoTrainer):
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> AVAEvaluator:
         records = load_test_set(cfg, dataset_name)
+        check_key_frame_times(dataset_name, records)
         folder = re.sub(r"[^\w.-]+", "_", Path(dataset_name).stem if "/" in dataset_name else dataset_name)
         return AVAEvaluator(
             records,

@@ -143,11 +143,11 @@ def _check_warmup(cfg: CfgNode) -> None:
 
 
 def _check_steps(cfg: CfgNode) -> None:
-    """Refuse steps out of order, or at or after the end of training, which would not be taken as they stand."""
+    """Refuse steps out of order, at the start, or at or after the end of training, which would not be taken as they stand."""
     steps, end = cfg.SOLVER.STEPS, cfg.SOLVER.MAX_ITER
-    if not all(earlier < later for earlier, later in pairwise((*steps, end))):
+    if not all(earlier < later for earlier, later in pairwise((0, *steps, end))):
         raise ConfigError(
-            f"{_in_iterations(cfg, 'SOLVER.STEPS')} has to rise from one to the next and stay below the end of training, "
+            f"{_in_iterations(cfg, 'SOLVER.STEPS')} has to rise from one to the next, above 0 and below the end of training, "
             f"{_in_iterations(cfg, 'SOLVER.MAX_ITER')}"
         )
 

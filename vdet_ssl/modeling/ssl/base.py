@@ -144,12 +144,19 @@ class SSLMethod(nn.Module, ABC):
         """Stack the i-th clips of all videos: list[dict] -> rho uint8 tensors (B, T, H, W, 3) on the model's device.
 
         Raises:
-            ConfigError: there are fewer than two clips.
+            ConfigError: there are fewer than two clips, or those of a batch have several sizes.
             ValueError: there are not as many of each video.
         """
         by_clip = list(zip(*(x["clips"] for x in batched_inputs), strict=True))
         if len(by_clip) < 2:
             raise ConfigError("A method needs at least two clips of a video; for rho = 1, two crops of one clip.")
+        for clips in by_clip:
+            sizes = sorted({tuple(clip.shape[1:3]) for clip in clips})
+            if len(sizes) > 1:
+                raise ConfigError(
+                    f"Clips of one batch need one size, these have {sizes}: videos of several shapes need a crop "
+                    "(INPUT.CROP.TYPE)"
+                )
         return [torch.stack(clips).to(self.device, non_blocking=True) for clips in by_clip]
 
 
