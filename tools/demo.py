@@ -24,11 +24,10 @@ from tabulate import tabulate
 
 from vdet_ssl.data.video.reader import open_video
 from vdet_ssl.data.video.writer import VideoWriter
-from vdet_ssl.evaluation.knn import knn_scores
 from vdet_ssl.metrics.ava import evaluate_files
 from vdet_ssl.visualization.metrics_file import read_metrics
-from vdet_ssl.visualization.plots import write_summary
 
+# torch and matplotlib are imported where they are used: --help takes no time.
 ROOT = Path(__file__).resolve().parents[1]
 DETECTION = "projects/AVA/configs/quick_synthetic.yaml"
 NUM_ACTIONS = 8
@@ -93,6 +92,8 @@ def coarse_pixels_accuracy(world: Path) -> float:
     """Return the kNN accuracy, %, of the middle frame of each video shrunk to 8 x 8 pixels."""
     import torch
 
+    from vdet_ssl.evaluation.knn import knn_scores
+
     lists = [pd.read_csv(world / f"{split}.csv") for split in ("pretrain", "knn_val")]
     bank, queries = (np.stack([_coarse_pixels(world / path) for path in table.path]) for table in lists)
     targets, labels = (torch.tensor(table.label.to_numpy()) - 1 for table in lists)
@@ -141,6 +142,8 @@ def _titled(title: str, frames: NDArray) -> NDArray:
 
 def report(output: Path, runs: dict[str, dict[str, Any]], knn: dict[str, float], seconds: float) -> None:
     """Write results.json and summary.png; print the tables."""
+    from vdet_ssl.visualization.plots import write_summary
+
     results = {name: {"mAP": r["mAP"], "AP": r["AP"]} for name, r in runs.items()}
     (output / "results.json").write_text(json.dumps({**results, "knn_top1": knn, "seconds": seconds}, indent=1) + "\n")
     trained = {name: r for name, r in runs.items() if name != "chance"}
