@@ -39,7 +39,9 @@ def test_all_processes_end_when_the_launcher_is_interrupted(tmp_path):
     (tmp_path / "sleepers.py").write_text(SLEEPERS)
     environment = {**os.environ, "FOLDER": str(tmp_path / "work")}
     command = [sys.executable, str(tmp_path / "sleepers.py")]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as launcher:
+    # A shell that has started the tests in the background has them, and their processes, ignore SIGINT.
+    heeding = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, **heeding) as launcher:
         while len(started := list((tmp_path / "work").iterdir())) < 2 and launcher.poll() is None:
             time.sleep(0.1)
         launcher.send_signal(signal.SIGINT)
