@@ -122,7 +122,11 @@ def test_a_state_of_lars_from_before_nesterov_is_read():
     for group in state["param_groups"]:
         del group["nesterov"]
     optimizer.load_state_dict(state)
+    other = model_with_norms()
+    other.load_state_dict(model.state_dict())
     take_step(optimizer, model)
+    take_step(build_optimizer(cfg, other), other)
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), other.parameters(), strict=True))
 
 
 def take_step(optimizer, model, scale=1.0):

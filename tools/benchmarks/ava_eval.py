@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vdet_ssl.metrics.ava import OFFICIAL_CAPACITY, evaluate, evaluate_files
+from vdet_ssl.metrics.ava import evaluate, evaluate_files
+from vdet_ssl.metrics.ava_result import OFFICIAL_CAPACITY
 from vdet_ssl.structures.ava_csv import BoxTable, read_boxes, write_boxes
 from vdet_ssl.structures.label_map import read_label_map
 

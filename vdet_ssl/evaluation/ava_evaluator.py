@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from vdet_ssl.data.records import Record, Records
 from vdet_ssl.errors import DataError
 from vdet_ssl.files import atomic_write
-from vdet_ssl.metrics.ava import AVAResult, evaluate_parts
+from vdet_ssl.metrics.ava import evaluate_parts
+from vdet_ssl.metrics.ava_result import AVAResult
 from vdet_ssl.structures.ava_csv import BoxTable, write_parts
 from vdet_ssl.structures.ground_truth import ground_truth_table
 

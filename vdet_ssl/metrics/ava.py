@@ -16,14 +16,14 @@ import logging
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tabulate import tabulate
 
 from vdet_ssl.errors import DataError
+from vdet_ssl.metrics.ava_result import AVAResult
 from vdet_ssl.structures.ava_csv import (
     BoxTable,
     FilePath,
@@ -35,46 +35,8 @@ from vdet_ssl.structures.ava_csv import (
 from vdet_ssl.structures.label_map import read_label_map
 
 IOU_THRESHOLD = 0.5
-OFFICIAL_CAPACITY = 50
 _TIES_TO_WARN_OF = 1e-5  # of mAP
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class AVAResult:
-    """Average precision of each class, and their mean.
-
-    Attributes:
-        ap: class name -> average precision in 0..1, None for a class without ground truth.
-        mean_ap: mean over the classes that have ground truth.
-        capacity: (box, class) detections kept of a key frame, None for all of them.
-        as_pyslowfast: whether PySlowFast's rules were applied, see `evaluate`.
-        mean_ap_range: `mean_ap` if of detections with equal scores the true positives came last, and first.
-    """
-
-    ap: dict[str, float | None]
-    mean_ap: float
-    capacity: int | None
-    as_pyslowfast: bool = False
-    mean_ap_range: tuple[float, float] | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        rules = {"as_pyslowfast": True} if self.as_pyslowfast else {}
-        return {"mAP": self.mean_ap, "capacity": self.capacity, **rules, "AP": self.ap}
-
-    def describe(self) -> str:
-        """Say which detections the figure counts."""
-        if self.as_pyslowfast:
-            return "by PySlowFast's rules: all detections count, matched in the order of the file"
-        if self.capacity is None:
-            return "all detections of a key frame count, which is neither the official figure nor PySlowFast's"
-        kept = f"the {self.capacity} (box, class) detections of highest score in a key frame count"
-        return kept + (", as in the official evaluator" if self.capacity == OFFICIAL_CAPACITY else "")
-
-    def table(self) -> str:
-        """Format the figures for people to read."""
-        rows = [(name, "no ground truth" if ap is None else f"{ap:.4f}") for name, ap in self.ap.items()]
-        return tabulate([*rows, ("mAP", f"{self.mean_ap:.4f}")], ["class", "AP at IoU 0.5"], disable_numparse=True)
 
 
 def evaluate_files(
@@ -393,7 +355,7 @@ def _match(det: _Rows, candidates: NDArray[np.int64], gt: _Rows, target: NDArray
     best = np.maximum.reduceat(iou, start)
     pairs = np.flatnonzero((iou == best[i]) & (iou >= IOU_THRESHOLD))
     pairs = pairs[np.unique(i[pairs], return_index=True)[1]]  # of boxes overlapped equally the first
-    pairs = pairs[np.unique(j[pairs], return_index=True)[1]]  # of a box's detections the first: the its first taker
+    pairs = pairs[np.unique(j[pairs], return_index=True)[1]]  # of a box's detections the first, which takes it
     true_positive[by_group[i[pairs]]] = True
     return true_positive
 
