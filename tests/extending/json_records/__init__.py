@@ -6,9 +6,12 @@ from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-FOLDER = Path(os.environ.get("DETECTRON2_DATASETS", "datasets")) / "json_records"
+
+def load(split):
+    folder = Path(os.environ.get("DETECTRON2_DATASETS", "datasets"))
+    return json.loads((folder / f"json_records/{split}.json").read_text())
+
 
 for split in ("train", "val"):
-    path = FOLDER / f"{split}.json"
-    DatasetCatalog.register(f"json_{split}", lambda path=path: json.loads(path.read_text()))
+    DatasetCatalog.register(f"json_{split}", lambda split=split: load(split))
     MetadataCatalog.get(f"json_{split}").thing_classes = ["still", "stand", "blink"]
